@@ -1,0 +1,404 @@
+//! The machine: takes facts, keeps the committed plan, answers with its changes.
+
+mod diff;
+mod place;
+mod rates;
+mod room;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{EdgeChange, EdgeView, Fact, Millis, NodeId, Policy, Reason, StreamId, TreeView};
+use diff::{Cause, Held};
+use place::{Effort, Seat};
+use rates::Take;
+use room::{Node, Pair, Room, Stream};
+use shape::Shape;
+
+pub use rates::HOLD_MS;
+pub use shape::DEPTH_CAP;
+
+/// A pair whose link was lost comes last for this long.
+pub const AVOID_MS: Millis = 30_000;
+
+/// While somebody gets less than they want, the plan is rebuilt from nothing, and compared, at most this often.
+pub const RETRY_MS: Millis = 2_000;
+
+/// On a fact: nobody waits, few are moved.
+const QUICK: Effort = Effort {
+    depth: 1,
+    attempts: 200,
+};
+/// On a timeout.
+const THOROUGH: Effort = Effort {
+    depth: 3,
+    attempts: 3_000,
+};
+
+/// The planner of one room.
+///
+/// A room starts empty; every fact about something unknown is ignored. Times must not go backwards.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    room: Room,
+    held: BTreeMap<Seat, Held>,
+    unserved: BTreeMap<Seat, Reason>,
+    takes: BTreeMap<Seat, Take>,
+    epoch: u64,
+    retry: Option<Millis>,
+}
+
+impl Plan {
+    /// An empty room. `Tree(b)` is read as 1 below and 16 above its range.
+    pub fn new(policy: Policy) -> Self {
+        Plan {
+            room: Room {
+                policy,
+                nodes: BTreeMap::new(),
+                streams: BTreeMap::new(),
+                barred: BTreeSet::new(),
+                avoid: BTreeMap::new(),
+            },
+            held: BTreeMap::new(),
+            unserved: BTreeMap::new(),
+            takes: BTreeMap::new(),
+            epoch: 0,
+            retry: None,
+        }
+    }
+
+    /// Take one fact; returns what changes, minimal and in order. The fact that a child of its parent is ready changes
+    /// nothing but `feed`.
+    pub fn handle(&mut self, fact: Fact, now: Millis) -> Vec<EdgeChange> {
+        self.room.avoid.retain(|_, until| now < *until);
+        let Some(cause) = self.learn(fact, now) else {
+            return Vec::new();
+        };
+        if let Cause::Ready(stream, node) = cause {
+            return self.feed_children(stream, node);
+        }
+        let direct = self.room.direct();
+        let mut shape = self.keep(&direct, &cause);
+        let unserved = place::place(&self.room, &mut shape, &direct, QUICK);
+        let changes = self.commit(shape, unserved, &cause, now);
+        if self.is_short() && self.retry.is_none() {
+            self.retry = Some(now + RETRY_MS);
+        }
+        changes
+    }
+
+    /// Let time pass: retries what had no capacity, lets lost pairs be used again. Call when `poll_timeout` says so.
+    pub fn handle_timeout(&mut self, now: Millis) -> Vec<EdgeChange> {
+        if self.poll_timeout().is_none_or(|at| now < at) {
+            return Vec::new();
+        }
+        self.room.avoid.retain(|_, until| now < *until);
+        let retry = self.retry.is_some_and(|at| at <= now);
+        if retry {
+            self.retry = None;
+            if self
+                .unserved
+                .values()
+                .any(|&reason| reason == Reason::NoCapacity)
+            {
+                // Somebody gets nothing: now the last report counts, not the cautious one.
+                for node in self.room.nodes.values_mut() {
+                    node.budget = node.facts.uplink;
+                }
+            }
+        }
+        let cause = Cause::Time;
+        let direct = self.room.direct();
+        let mut shape = self.keep(&direct, &cause);
+        let mut unserved = place::place(
+            &self.room,
+            &mut shape,
+            &direct,
+            if retry { THOROUGH } else { QUICK },
+        );
+        if retry && self.room.policy != Policy::Mesh {
+            let mut fresh = Shape::empty(&self.room);
+            let fresh_unserved = place::place(&self.room, &mut fresh, &direct, THOROUGH);
+            if self.is_better((&fresh, &fresh_unserved), (&shape, &unserved), now) {
+                (shape, unserved) = (fresh, fresh_unserved);
+            }
+        }
+        self.commit(shape, unserved, &cause, now)
+    }
+
+    /// When `handle_timeout` wants to be called.
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        let holds = self
+            .takes
+            .iter()
+            .filter(|(seat, take)| self.wants_more(**seat, take.layer))
+            .map(|(_, take)| take.hold);
+        let holds = holds.filter(|&hold| hold > 0);
+        self.room
+            .avoid
+            .values()
+            .copied()
+            .chain(self.retry)
+            .chain(holds)
+            .min()
+    }
+
+    /// Calls so far that changed something.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// All trees as they stand, by stream.
+    pub fn trees(&self) -> Vec<TreeView> {
+        self.room
+            .streams
+            .iter()
+            .map(|(&id, stream)| self.view(id, stream))
+            .collect()
+    }
+
+    fn view(&self, id: StreamId, stream: &Stream) -> TreeView {
+        let range = (id, NodeId(0))..=(id, NodeId(u32::MAX));
+        let levels = diff::levels(
+            self.held
+                .range(range.clone())
+                .map(|(&(_, child), held)| (child, held.edge.parent)),
+        );
+        let mut edges: Vec<EdgeView> = self
+            .held
+            .range(range.clone())
+            .map(|(&(_, child), held)| EdgeView {
+                child,
+                edge: held.edge,
+                level: levels.get(&child).copied().unwrap_or(0),
+                ready: stream.ready.contains(&child),
+                reason: held.reason,
+            })
+            .collect();
+        edges.sort_by_key(|edge| (edge.level, edge.child));
+        let unserved = self
+            .unserved
+            .range(range)
+            .map(|(&(_, child), &reason)| (child, reason))
+            .collect();
+        TreeView {
+            stream: id,
+            root: stream.root,
+            edges,
+            unserved,
+        }
+    }
+
+    /// Put the fact into the room; `None` if it says nothing new.
+    fn learn(&mut self, fact: Fact, now: Millis) -> Option<Cause> {
+        let room = &mut self.room;
+        match fact {
+            Fact::Node(id, facts) => {
+                if let Some(node) = room.nodes.get_mut(&id) {
+                    if node.facts == facts {
+                        return None;
+                    }
+                    node.update(facts);
+                    return Some(Cause::Capacity);
+                }
+                room.nodes.insert(id, Node::new(facts));
+                Some(Cause::Joined)
+            }
+            Fact::Left(id) => self.forget(id).then_some(Cause::Left(id)),
+            Fact::Failed(id) => self.forget(id).then_some(Cause::Failed(id)),
+            Fact::LinkLost(a, b) | Fact::Barred(a, b)
+                if a == b || !room.nodes.contains_key(&a) || !room.nodes.contains_key(&b) =>
+            {
+                None
+            }
+            Fact::LinkLost(a, b) => {
+                room.avoid.insert(Pair::new(a, b), now + AVOID_MS);
+                Some(Cause::Lost(Pair::new(a, b)))
+            }
+            Fact::Barred(a, b) => room
+                .barred
+                .insert(Pair::new(a, b))
+                .then_some(Cause::Lost(Pair::new(a, b))),
+            Fact::Stream(id, root, rates) => {
+                if !room.nodes.contains_key(&root) {
+                    return None;
+                }
+                match room.streams.get_mut(&id) {
+                    Some(stream) if stream.root == root => {
+                        let before = stream.rates;
+                        stream.set_rates(rates);
+                        (stream.rates != before).then_some(Cause::Wants)
+                    }
+                    _ => {
+                        room.streams.insert(id, Stream::new(root, rates));
+                        Some(Cause::Started(id))
+                    }
+                }
+            }
+            Fact::Ended(id) => room.streams.remove(&id).map(|_| Cause::Joined),
+            Fact::Wants(id, node, want) => {
+                let known = room.nodes.contains_key(&node);
+                let stream = room
+                    .streams
+                    .get_mut(&id)
+                    .filter(|stream| known && stream.root != node)?;
+                let before = stream.top(node);
+                stream.wants.insert(node, want);
+                let after = stream.top(node);
+                if before == after {
+                    return None;
+                }
+                // Who asks need not wait.
+                if let Some(take) = self.takes.get_mut(&(id, node)) {
+                    take.hold = 0;
+                }
+                Some(Cause::Wants)
+            }
+            Fact::Ready(id, node, _) => {
+                let stream = room.streams.get_mut(&id)?;
+                let receives = self.held.contains_key(&(id, node));
+                (receives && stream.ready.insert(node)).then_some(Cause::Ready(id, node))
+            }
+            Fact::Policy(policy) => {
+                let changed = room.policy != policy;
+                room.policy = policy;
+                changed.then_some(Cause::Policy)
+            }
+        }
+    }
+
+    /// Take a node out of the room, with its streams.
+    fn forget(&mut self, id: NodeId) -> bool {
+        let room = &mut self.room;
+        if room.nodes.remove(&id).is_none() {
+            return false;
+        }
+        room.streams.retain(|_, stream| stream.root != id);
+        for stream in room.streams.values_mut() {
+            stream.ready.remove(&id);
+            stream.wants.remove(&id);
+        }
+        room.barred.retain(|pair| !pair.has(id));
+        room.avoid.retain(|pair, _| !pair.has(id));
+        true
+    }
+
+    fn keep(&self, direct: &BTreeSet<StreamId>, cause: &Cause) -> Shape {
+        let mut old: BTreeMap<StreamId, BTreeMap<NodeId, NodeId>> = BTreeMap::new();
+        for (&(id, child), held) in &self.held {
+            let restarted = matches!(cause, Cause::Started(started) if *started == id);
+            let lost =
+                matches!(cause, Cause::Lost(pair) if *pair == Pair::new(child, held.edge.parent));
+            if !restarted && !lost {
+                old.entry(id).or_default().insert(child, held.edge.parent);
+            }
+        }
+        place::keep(&self.room, &old, direct)
+    }
+
+    fn feed_children(&mut self, id: StreamId, node: NodeId) -> Vec<EdgeChange> {
+        let mut changes = Vec::new();
+        let epoch = self.epoch + 1;
+        for (&(stream, child), held) in &mut self.held {
+            if stream == id && held.edge.parent == node && !held.edge.feed {
+                held.edge.feed = true;
+                held.reason = Reason::ParentReady;
+                changes.push(EdgeChange {
+                    epoch,
+                    stream,
+                    child,
+                    old: Some(node),
+                    new: Some(held.edge),
+                    reason: Reason::ParentReady,
+                    make_before_break: false,
+                });
+            }
+        }
+        if !changes.is_empty() {
+            self.epoch = epoch;
+        }
+        changes
+    }
+
+    /// Share the uplinks out, make the new plan the committed one, and say what differs.
+    fn commit(
+        &mut self,
+        shape: Shape,
+        unserved: BTreeMap<Seat, Reason>,
+        cause: &Cause,
+        now: Millis,
+    ) -> Vec<EdgeChange> {
+        let mut rates = rates::share(&self.room, &shape, &self.takes, now, true);
+        for (seat, take) in &mut rates.takes {
+            if let Some(old) = self.takes.get(seat) {
+                // Only capacity takes a layer from somebody who still wants it.
+                let lost =
+                    take.layer < old.layer && self.room.streams[&seat.0].top(seat.1) > take.layer;
+                take.hold = if lost {
+                    now + HOLD_MS
+                } else if now < old.hold {
+                    old.hold
+                } else {
+                    0
+                };
+            }
+        }
+        for (&(id, node), edge) in &mut rates.edges {
+            let stream = &self.room.streams[&id];
+            edge.feed = edge.parent == stream.root || stream.ready.contains(&edge.parent);
+            debug_assert_ne!(edge.parent, node);
+        }
+        for &(id, node) in unserved.keys() {
+            if let Some(stream) = self.room.streams.get_mut(&id) {
+                stream.ready.remove(&node);
+            }
+        }
+        let (held, changes) = diff::diff(
+            &self.room,
+            (&self.held, &self.unserved),
+            (rates.edges, &unserved),
+            cause,
+            self.epoch + 1,
+        );
+        self.held = held;
+        self.unserved = unserved;
+        self.takes = rates.takes;
+        if !changes.is_empty() {
+            self.epoch += 1;
+        }
+        changes
+    }
+
+    fn wants_more(&self, (id, node): Seat, layer: Option<u8>) -> bool {
+        self.room
+            .streams
+            .get(&id)
+            .is_some_and(|stream| stream.top(node) > layer)
+    }
+
+    fn is_short(&self) -> bool {
+        !self.unserved.is_empty()
+            || self
+                .takes
+                .iter()
+                .any(|(&seat, take)| self.wants_more(seat, take.layer))
+    }
+
+    /// Is the fresh shape worth the moves? It serves more, starves fewer, or lacks a quarter fewer layers.
+    fn is_better(
+        &self,
+        fresh: (&Shape, &BTreeMap<Seat, Reason>),
+        kept: (&Shape, &BTreeMap<Seat, Reason>),
+        now: Millis,
+    ) -> bool {
+        let score = |(shape, unserved): (&Shape, &BTreeMap<Seat, Reason>)| {
+            let rates = rates::share(&self.room, shape, &self.takes, now, false);
+            (unserved.len(), rates.starved, rates.missing)
+        };
+        let (new, old) = (score(fresh), score(kept));
+        (new.0, new.1) < (old.0, old.1)
+            || ((new.0, new.1) == (old.0, old.1) && new.2 * 4 < old.2 * 3 + u32::from(old.2 < 4))
+    }
+}

@@ -1,0 +1,205 @@
+//! Choosing layers: what each edge carries within the uplinks, the trees given.
+//!
+//! Progressive filling: everybody starts with the least, which the trees already have room for; then, layer by layer from
+//! the lowest, whoever wants one more gets it if every uplink on its path has room. So nobody lacks a layer for somebody
+//! else's higher one, and what goes first when capacity falls is always the highest. Within a layer a root's own
+//! children come before anybody's forwarded streams, and who has the layer now before who has not, so that a plan
+//! that still fits stays as it is.
+
+use std::collections::BTreeMap;
+
+use super::place::Seat;
+use super::room::{Counts, Room};
+use super::shape::Shape;
+use crate::{Edge, Layers, Millis, NodeId};
+
+/// After capacity took a layer from a receiver it gets no more for this long.
+pub const HOLD_MS: Millis = 4_000;
+
+/// What a receiver shows, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Take {
+    pub layer: Option<u8>,
+    /// Not more before this.
+    pub hold: Millis,
+}
+
+/// The layers of all edges.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rates {
+    /// With `feed` as if every parent had the stream.
+    pub edges: BTreeMap<Seat, Edge>,
+    pub takes: BTreeMap<Seat, Take>,
+    /// Some receiver gets less than it wants.
+    pub short: bool,
+    /// Receivers that want video and get none; layers wanted and not got, summed.
+    pub starved: u32,
+    pub missing: u32,
+}
+
+struct Entry {
+    seat: Seat,
+    parent: NodeId,
+    /// Index of the parent's own entry; none at the root's children.
+    above: Option<usize>,
+    leaf: bool,
+    counts: Counts,
+    take: Option<u8>,
+    want: Option<u8>,
+    bill: u64,
+}
+
+/// Share the uplinks out. `held`: receivers whose layer must not rise yet, because of `old`, are left where they are.
+pub(super) fn share(
+    room: &Room,
+    shape: &Shape,
+    old: &BTreeMap<Seat, Take>,
+    now: Millis,
+    held: bool,
+) -> Rates {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut spent: BTreeMap<NodeId, u64> = BTreeMap::new();
+    for (&id, stream) in &room.streams {
+        let tree = shape.tree(id);
+        let mut index: BTreeMap<NodeId, usize> = BTreeMap::new();
+        let first = entries.len();
+        for (node, _) in tree.top_down(stream.root) {
+            let Some(&parent) = tree.parent.get(&node) else {
+                continue;
+            };
+            index.insert(node, entries.len());
+            let want = stream.top(node);
+            // A silent stream's least is its lowest layer.
+            let take = if stream.rates.audio == 0 && want.is_some() {
+                stream.available().next()
+            } else {
+                None
+            };
+            entries.push(Entry {
+                seat: (id, node),
+                parent,
+                above: index.get(&parent).copied(),
+                leaf: tree.is_leaf(node),
+                counts: Counts::default(),
+                take,
+                want,
+                bill: 0,
+            });
+        }
+        for at in first..entries.len() {
+            if let Some(layer) = entries[at].take {
+                let mut up = Some(at);
+                while let Some(index) = up {
+                    entries[index].counts[usize::from(layer)] += 1;
+                    up = entries[index].above;
+                }
+            }
+        }
+        for entry in &mut entries[first..] {
+            entry.bill = stream.bill(&entry.counts, entry.leaf).1;
+            *spent.entry(entry.parent).or_default() += entry.bill;
+        }
+    }
+
+    for layer in 0..Layers::MAX as u8 {
+        let mut turn: Vec<(bool, bool, usize)> = Vec::new();
+        for (at, entry) in entries.iter().enumerate() {
+            let (id, _) = entry.seat;
+            let rates = &room.streams[&id].rates.layers;
+            let below = (0..layer)
+                .rev()
+                .find(|&lower| rates[usize::from(lower)] > 0);
+            let before = old.get(&entry.seat).copied();
+            let due =
+                !held || before.is_none_or(|take| now >= take.hold || take.layer >= Some(layer));
+            if rates[usize::from(layer)] > 0
+                && entry.want >= Some(layer)
+                && entry.take == below
+                && due
+            {
+                let has = before.is_some_and(|take| take.layer >= Some(layer));
+                turn.push((entry.above.is_some(), !has, at));
+            }
+        }
+        turn.sort_unstable();
+        for (_, _, at) in turn {
+            raise(room, &mut entries, &mut spent, at, layer);
+        }
+    }
+
+    let mut rates = Rates::default();
+    for entry in &entries {
+        let (id, _) = entry.seat;
+        let (layers, bill) = room.streams[&id].bill(&entry.counts, entry.leaf);
+        let rate = u32::try_from(bill).unwrap_or(u32::MAX);
+        rates.edges.insert(
+            entry.seat,
+            Edge {
+                parent: entry.parent,
+                layers,
+                rate,
+                feed: true,
+            },
+        );
+        rates.takes.insert(
+            entry.seat,
+            Take {
+                layer: entry.take,
+                hold: 0,
+            },
+        );
+        if entry.take < entry.want {
+            rates.short = true;
+            rates.starved += u32::from(entry.take.is_none());
+            let (have, want) = (
+                entry.take.map_or(0, |layer| layer + 1),
+                entry.want.map_or(0, |layer| layer + 1),
+            );
+            rates.missing += u32::from(want - have);
+        }
+    }
+    rates
+}
+
+/// Give one receiver one layer more, if every uplink on the way has room for it.
+fn raise(
+    room: &Room,
+    entries: &mut [Entry],
+    spent: &mut BTreeMap<NodeId, u64>,
+    at: usize,
+    layer: u8,
+) {
+    let stream = &room.streams[&entries[at].seat.0];
+    let step = |counts: &mut Counts, from: Option<u8>| {
+        if let Some(from) = from {
+            counts[usize::from(from)] -= 1;
+        }
+        counts[usize::from(layer)] += 1;
+    };
+    let from = entries[at].take;
+    let mut up = Some(at);
+    while let Some(index) = up {
+        let entry = &entries[index];
+        let mut counts = entry.counts;
+        step(&mut counts, from);
+        let new = stream.bill(&counts, entry.leaf).1;
+        let budget = room.nodes.get(&entry.parent).map_or(0, |node| node.budget);
+        if new > entry.bill
+            && spent.get(&entry.parent).copied().unwrap_or(0) - entry.bill + new > budget
+        {
+            return;
+        }
+        up = entry.above;
+    }
+    let mut up = Some(at);
+    while let Some(index) = up {
+        let entry = &mut entries[index];
+        step(&mut entry.counts, from);
+        let new = stream.bill(&entry.counts, entry.leaf).1;
+        let spent = spent.entry(entry.parent).or_default();
+        *spent = *spent - entry.bill + new;
+        entry.bill = new;
+        up = entry.above;
+    }
+    entries[at].take = Some(layer);
+}

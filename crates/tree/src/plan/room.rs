@@ -1,0 +1,245 @@
+//! The facts as they stand, and what follows from them alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{Layers, Millis, NodeFacts, NodeId, Policy, Rates, StreamId};
+
+/// Rates above this are counted as this, so that an edge's bill fits its 32 bits; bit/s.
+const RATE_LIMIT: u32 = 800_000_000;
+
+/// How often each layer is asked for in a subtree.
+pub(super) type Counts = [u16; Layers::MAX];
+
+/// A node and the uplink the plan reckons with.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub facts: NodeFacts,
+    /// Follows the uplink down at once, up only past a quarter more (or on a retry): a capacity estimate that swings by
+    /// a tenth either way never moves anything back and forth.
+    pub budget: u64,
+}
+
+impl Node {
+    pub fn new(facts: NodeFacts) -> Self {
+        Node {
+            facts,
+            budget: facts.uplink,
+        }
+    }
+
+    pub fn update(&mut self, facts: NodeFacts) {
+        if facts.uplink < self.budget || facts.uplink >= self.budget.saturating_add(self.budget / 4)
+        {
+            self.budget = facts.uplink;
+        }
+        self.facts = facts;
+    }
+}
+
+/// A stream and what its receivers said about it.
+#[derive(Debug, Clone)]
+pub(super) struct Stream {
+    pub root: NodeId,
+    pub rates: Rates,
+    /// Receivers that said what they show; all others want everything.
+    pub wants: BTreeMap<NodeId, Option<u8>>,
+    /// Receivers that have the stream.
+    pub ready: BTreeSet<NodeId>,
+}
+
+impl Stream {
+    pub fn new(root: NodeId, rates: Rates) -> Self {
+        let mut stream = Stream {
+            root,
+            rates,
+            wants: BTreeMap::new(),
+            ready: BTreeSet::new(),
+        };
+        stream.set_rates(rates);
+        stream
+    }
+
+    pub fn set_rates(&mut self, mut rates: Rates) {
+        rates.audio = rates.audio.min(RATE_LIMIT);
+        for rate in &mut rates.layers {
+            *rate = (*rate).min(RATE_LIMIT);
+        }
+        self.rates = rates;
+    }
+
+    /// The layers this stream has, lowest first.
+    pub fn available(&self) -> impl DoubleEndedIterator<Item = u8> + '_ {
+        (0..Layers::MAX as u8).filter(|&layer| self.rates.layers[usize::from(layer)] > 0)
+    }
+
+    fn lowest_rate(&self) -> u64 {
+        self.available()
+            .next()
+            .map_or(0, |layer| u64::from(self.rates.layers[usize::from(layer)]))
+    }
+
+    /// The least an edge of this stream needs: its audio, or its lowest layer if it is silent.
+    pub fn floor(&self) -> u64 {
+        if self.rates.audio > 0 {
+            u64::from(self.rates.audio)
+        } else {
+            self.lowest_rate()
+        }
+    }
+
+    /// Audio and the lowest layer.
+    pub fn low(&self) -> u64 {
+        u64::from(self.rates.audio) + self.lowest_rate()
+    }
+
+    /// What an interior node's edge takes on top of a leaf's: the lowest layer, where there are several.
+    pub fn helper_extra(&self) -> u64 {
+        if self.available().count() > 1 {
+            self.lowest_rate()
+        } else {
+            0
+        }
+    }
+
+    /// The layer a receiver shows when capacity is plenty; `None` = sound only.
+    pub fn top(&self, node: NodeId) -> Option<u8> {
+        let want = self
+            .wants
+            .get(&node)
+            .copied()
+            .unwrap_or(Some(Layers::MAX as u8))?;
+        self.available().rfind(|&layer| layer <= want)
+    }
+
+    /// Layers and bill of an edge whose subtree asks for `counts`. A leaf takes what it shows; a node with children also
+    /// takes the lowest layer, unless nobody below takes any video.
+    pub fn bill(&self, counts: &Counts, leaf: bool) -> (Layers, u64) {
+        let mut layers = Layers::NONE;
+        for (layer, &count) in (0u8..).zip(counts) {
+            if count > 0 {
+                layers = layers.with(layer);
+            }
+        }
+        if !leaf && !layers.is_empty() {
+            layers = self
+                .available()
+                .next()
+                .map_or(layers, |lowest| layers.with(lowest));
+        }
+        let video: u64 = layers
+            .iter()
+            .map(|layer| u64::from(self.rates.layers[usize::from(layer)]))
+            .sum();
+        (layers, u64::from(self.rates.audio) + video)
+    }
+}
+
+/// Two nodes, in either order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Pair(NodeId, NodeId);
+
+impl Pair {
+    pub fn new(a: NodeId, b: NodeId) -> Self {
+        Pair(a.min(b), a.max(b))
+    }
+
+    pub fn has(self, node: NodeId) -> bool {
+        self.0 == node || self.1 == node
+    }
+}
+
+/// Everything the plan was told.
+#[derive(Debug, Clone)]
+pub(super) struct Room {
+    pub policy: Policy,
+    pub nodes: BTreeMap<NodeId, Node>,
+    pub streams: BTreeMap<StreamId, Stream>,
+    pub barred: BTreeSet<Pair>,
+    /// Pairs whose link was lost, and until when they come last.
+    pub avoid: BTreeMap<Pair, Millis>,
+}
+
+impl Room {
+    pub fn receivers<'a>(&'a self, stream: &'a Stream) -> impl Iterator<Item = NodeId> + 'a {
+        self.nodes
+            .keys()
+            .copied()
+            .filter(move |&node| node != stream.root)
+    }
+
+    pub fn barred(&self, a: NodeId, b: NodeId) -> bool {
+        self.barred.contains(&Pair::new(a, b))
+    }
+
+    pub fn avoided(&self, a: NodeId, b: NodeId) -> bool {
+        self.avoid.contains_key(&Pair::new(a, b))
+    }
+
+    /// May this node stand inside a tree of the stream, by its own facts and the policy?
+    pub fn may_feed(&self, stream: &Stream, node: NodeId) -> bool {
+        node == stream.root
+            || (self.policy != Policy::Mesh
+                && self
+                    .nodes
+                    .get(&node)
+                    .is_some_and(|node| node.facts.forwards))
+    }
+
+    /// Children one node may have in one tree.
+    pub fn fan_out(&self) -> usize {
+        match self.policy {
+            Policy::Tree(b) => usize::from(b.clamp(1, 16)),
+            Policy::Mesh | Policy::Auto => usize::MAX,
+        }
+    }
+
+    /// Streams that `Auto` sends straight from the root: those whose copies, at all the layers wanted, fit the root's
+    /// uplink and slots, reckoned stream by stream.
+    pub fn direct(&self) -> BTreeSet<StreamId> {
+        let mut direct = BTreeSet::new();
+        if self.policy != Policy::Auto {
+            return direct;
+        }
+        let mut spent: BTreeMap<NodeId, (u64, u64)> = BTreeMap::new();
+        for (&id, stream) in &self.streams {
+            let Some(root) = self.nodes.get(&stream.root) else {
+                continue;
+            };
+            let (mut rate, mut edges) = spent.get(&stream.root).copied().unwrap_or_default();
+            for receiver in self
+                .receivers(stream)
+                .filter(|&node| !self.barred(stream.root, node))
+            {
+                let mut counts = Counts::default();
+                if let Some(top) = stream.top(receiver) {
+                    counts[usize::from(top)] = 1;
+                }
+                rate += stream.bill(&counts, true).1;
+                edges += 1;
+            }
+            if rate <= root.budget && edges <= u64::from(root.facts.slots) {
+                spent.insert(stream.root, (rate, edges));
+                direct.insert(id);
+            }
+        }
+        direct
+    }
+
+    /// Nodes that a chain of possible links of at most `cap` hops joins to the stream's root.
+    pub fn reachable(&self, stream: &Stream, cap: u8) -> BTreeSet<NodeId> {
+        let mut seen = BTreeSet::from([stream.root]);
+        let mut ring = vec![stream.root];
+        for _ in 0..cap {
+            let mut next = Vec::new();
+            for &parent in ring.iter().filter(|&&node| self.may_feed(stream, node)) {
+                for &child in self.nodes.keys() {
+                    if !self.barred(parent, child) && seen.insert(child) {
+                        next.push(child);
+                    }
+                }
+            }
+            ring = next;
+        }
+        seen
+    }
+}
