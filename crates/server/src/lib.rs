@@ -1,1 +1,6 @@
-//! Placeholder.
+//! The Grove server.
+
+/// Signalling.
+pub mod signal {
+    pub mod message;
+}
