@@ -1,0 +1,269 @@
+/**
+ * One link: the three data channels between two nodes, as they arrive in the worker (they may still be connecting).
+ * Owns heartbeats, round-trip time, the silence detector and the parsing of control messages; frames go to `onFrame`
+ * as received. Thin: everything that decides is in the pure modules beside it.
+ */
+import { type Control, encodeControl, parseControl } from "./control.ts";
+import { Rate, Rtt } from "./meter.ts";
+import type { Neighbour } from "./router.ts";
+
+/** Idle time after which a heartbeat goes out. */
+export const HEARTBEAT_MS = 50;
+/** A heartbeat goes out at least so often, however busy the link, for the sake of its round-trip time. */
+export const PROBE_MS = 500;
+/** Silence: nothing at all for max(this, srtt + 4 rttvar). */
+export const SILENCE_MS = 100;
+/** And reported when it has lasted so much longer. */
+export const SILENCE_REPORT_MS = 500;
+/** Chromium's largest message (its default `max-message-size`); larger sends throw, or close the channel. */
+export const MAX_FRAME_BYTES = 256 * 1024;
+/** Control messages handled per second and peer, with a burst of as many; the rest is dropped and counted. */
+const CONTROL_PER_S = 500;
+/** A worker that was stopped (laptop lid, debugger) for longer than this did not hear its peers: start over. */
+const STALL_MS = 200;
+/** Heartbeats remembered for the echo. */
+const PINGS = 64;
+
+/** The part of RTCDataChannel that is used: tests bring their own. */
+export interface Channel {
+  binaryType: BinaryType;
+  readonly readyState: RTCDataChannelState;
+  readonly bufferedAmount: number;
+  bufferedAmountLowThreshold: number;
+  onopen: ((this: never, event: Event) => unknown) | null;
+  onclose: ((this: never, event: Event) => unknown) | null;
+  onmessage: ((this: never, event: MessageEvent) => unknown) | null;
+  onbufferedamountlow: ((this: never, event: Event) => unknown) | null;
+  send(data: string | Uint8Array<ArrayBuffer>): void;
+  close(): void;
+}
+
+export interface LinkEvents {
+  frame(peer: number, sealed: Uint8Array): void;
+  control(peer: number, message: Control): void;
+  /** The video channel is empty. */
+  room(peer: number): void;
+  /** Nothing at all came for too long; once per silence. */
+  silent(peer: number): void;
+}
+
+export interface LinkCounters {
+  /** Control messages that are not ours, or too long; frames on the control channel, text on the others. */
+  junk: number;
+  /** Well-formed control messages of a kind that this version does not know. */
+  unknown: number;
+  /** Control messages over the rate. */
+  flooded: number;
+  /** Sends refused by the browser. */
+  failed: number;
+  /** Frames too large for a message. */
+  oversized: number;
+}
+
+export class Link implements Neighbour {
+  readonly peer: number;
+  readonly rtt = new Rtt();
+  readonly sent = new Rate();
+  readonly received = new Rate();
+  readonly counters: LinkCounters = { junk: 0, unknown: 0, flooded: 0, failed: 0, oversized: 0 };
+  private readonly video: Channel;
+  private readonly audio: Channel;
+  private readonly controls: Channel;
+  private readonly events: LinkEvents;
+  private readonly now: () => number;
+  private closed = false;
+  private heardAt: number | null = null;
+  private sentAt = 0;
+  private probedAt = Number.NEGATIVE_INFINITY;
+  private tickedAt: number;
+  private silenceReported = false;
+  private ping = 0;
+  private readonly pings = new Float64Array(PINGS);
+  private echo: { n: number; at: number } | null = null;
+  private budget = CONTROL_PER_S;
+  private budgetAt: number;
+
+  constructor(
+    peer: number,
+    channels: { video: Channel; audio: Channel; control: Channel },
+    events: LinkEvents,
+    now: () => number,
+  ) {
+    this.peer = peer;
+    this.video = channels.video;
+    this.audio = channels.audio;
+    this.controls = channels.control;
+    this.events = events;
+    this.now = now;
+    this.tickedAt = now();
+    this.budgetAt = this.tickedAt;
+    for (const channel of [this.video, this.audio]) {
+      channel.binaryType = "arraybuffer";
+      channel.onmessage = (event) => this.onFrame(event.data);
+    }
+    this.video.bufferedAmountLowThreshold = 0;
+    this.video.onbufferedamountlow = () => this.events.room(this.peer);
+    this.video.onopen = () => this.events.room(this.peer);
+    this.controls.binaryType = "arraybuffer";
+    this.controls.onmessage = (event) => this.onControl(event.data);
+  }
+
+  get open(): boolean {
+    return (
+      !this.closed &&
+      this.controls.readyState === "open" &&
+      this.video.readyState === "open" &&
+      this.audio.readyState === "open"
+    );
+  }
+
+  get srtt(): number {
+    return this.rtt.srtt;
+  }
+
+  get bound(): number {
+    return this.rtt.bound(200);
+  }
+
+  videoBuffered(): number {
+    return this.video.bufferedAmount;
+  }
+
+  audioBuffered(): number {
+    return this.audio.bufferedAmount;
+  }
+
+  sendVideo(sealed: Uint8Array): boolean {
+    return this.sendFrame(this.video, sealed);
+  }
+
+  sendAudio(sealed: Uint8Array): boolean {
+    return this.sendFrame(this.audio, sealed);
+  }
+
+  control(message: Control): boolean {
+    if (!this.open) return false;
+    const text = encodeControl(message);
+    try {
+      this.controls.send(text);
+    } catch {
+      this.counters.failed += 1;
+      return false;
+    }
+    this.note(text.length);
+    return true;
+  }
+
+  /** Heartbeats and silence. Every 10 ms or so. */
+  tick(): void {
+    const now = this.now();
+    const stalled = now - this.tickedAt;
+    this.tickedAt = now;
+    if (!this.open) return;
+    if (this.heardAt === null) this.heardAt = now;
+    else if (stalled > STALL_MS) this.heardAt += stalled;
+    if (now - this.sentAt >= HEARTBEAT_MS || now - this.probedAt >= PROBE_MS) this.beat(now);
+    const quiet = now - this.heardAt;
+    if (!this.silenceReported && quiet >= Math.max(SILENCE_MS, this.rtt.bound(0)) + SILENCE_REPORT_MS) {
+      this.silenceReported = true;
+      this.events.silent(this.peer);
+    }
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    for (const channel of [this.video, this.audio, this.controls]) {
+      channel.onmessage = null;
+      channel.onbufferedamountlow = null;
+      channel.onopen = null;
+      try {
+        channel.close();
+      } catch {
+        // A channel whose connection is already gone has nothing left to close.
+      }
+    }
+  }
+
+  private beat(now: number): void {
+    this.ping = (this.ping + 1) >>> 0;
+    this.pings[this.ping % PINGS] = now;
+    this.probedAt = now;
+    const echo = this.echo;
+    this.control(
+      echo
+        ? { t: "hb", n: this.ping, e: echo.n, d: Math.min(60_000, Math.round((now - echo.at) * 100) / 100) }
+        : { t: "hb", n: this.ping },
+    );
+  }
+
+  private sendFrame(channel: Channel, sealed: Uint8Array): boolean {
+    if (sealed.byteLength > MAX_FRAME_BYTES) {
+      this.counters.oversized += 1;
+      return false;
+    }
+    if (this.closed || channel.readyState !== "open") return false;
+    try {
+      // Frames come from messages and from our own sealer: never from shared memory, which `send` would refuse.
+      channel.send(sealed as Uint8Array<ArrayBuffer>);
+    } catch {
+      this.counters.failed += 1;
+      return false;
+    }
+    this.note(sealed.byteLength);
+    return true;
+  }
+
+  private note(bytes: number): void {
+    const now = this.now();
+    this.sentAt = now;
+    this.sent.add(bytes, now);
+  }
+
+  private heard(bytes: number): void {
+    const now = this.now();
+    this.heardAt = now;
+    this.silenceReported = false;
+    this.received.add(bytes, now);
+  }
+
+  private onFrame(data: unknown): void {
+    if (this.closed) return;
+    if (!(data instanceof ArrayBuffer)) {
+      this.heard(typeof data === "string" ? data.length : 0);
+      this.counters.junk += 1;
+      return;
+    }
+    this.heard(data.byteLength);
+    this.events.frame(this.peer, new Uint8Array(data));
+  }
+
+  private onControl(data: unknown): void {
+    if (this.closed) return;
+    this.heard(typeof data === "string" ? data.length : 0);
+    const now = this.now();
+    this.budget = Math.min(CONTROL_PER_S, this.budget + ((now - this.budgetAt) * CONTROL_PER_S) / 1000);
+    this.budgetAt = now;
+    if (this.budget < 1) {
+      this.counters.flooded += 1;
+      return;
+    }
+    this.budget -= 1;
+    const parsed = parseControl(data);
+    if (!parsed.ok) {
+      if (parsed.why === "unknown") this.counters.unknown += 1;
+      else this.counters.junk += 1;
+      return;
+    }
+    const message = parsed.message;
+    if (message.t === "hb") {
+      this.echo = { n: message.n, at: now };
+      const { e, d } = message;
+      if (e !== undefined && d !== undefined && e !== 0 && (this.ping - e) >>> 0 < PINGS) {
+        this.rtt.sample(now - (this.pings[e % PINGS] ?? now) - d);
+      }
+      return;
+    }
+    this.events.control(this.peer, message);
+  }
+}

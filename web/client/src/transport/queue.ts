@@ -1,0 +1,367 @@
+/**
+ * What waits for one child. An `Outbox` is one link's sending side; a `Lane` in it is one edge (one stream to that
+ * child). Sound goes straight to its channel. Video waits here, not in SCTP: the next frame is handed over only when
+ * the video channel's buffer is empty, so that sound never stands behind more than one picture. Pure but for the
+ * `Port`, which is the link's three calls.
+ *
+ * A lane is paced to its allotted rate and bounded in age and bytes. Over the soft bound droppable frames go; over the
+ * hard bound everything up to the next key frame, highest layer first, and the lane then wants a key frame. Nothing
+ * here looks at another child's outbox.
+ */
+import type { Header } from "../frame/header.ts";
+import { references, type Stored } from "./ring.ts";
+import type { StreamKey } from "./types.ts";
+
+/** The sending side of a link. `false`: not sent, and never will be. */
+export interface Port {
+  readonly peer: number;
+  readonly open: boolean;
+  videoBuffered(): number;
+  audioBuffered(): number;
+  sendVideo(sealed: Uint8Array): boolean;
+  sendAudio(sealed: Uint8Array): boolean;
+}
+
+/** Pace over the allotted rate: encoders overshoot for a second at a time; what is over it is a burst to be spread. */
+export const PACE = 2;
+/** Depth of the bucket, ms at the paced rate. A key frame is charged one bucket at most, whatever its size. */
+export const BURST_MS = 250;
+/** No lane is paced below this: at less, one small frame would block for seconds. */
+const MIN_RATE_BPS = 100_000;
+/** Over this age droppable frames go; players run 50 to 150 ms behind, so later would be of no use. */
+export const SOFT_MS = 150;
+/** Over this age the layer is given up until its next key frame. Shorter gives up in mere hiccups. */
+export const HARD_MS = 500;
+/** A replay or a repair may wait longer: it is a burst by nature. */
+const REPLAY_MS = 1500;
+/** Least byte bound of a lane: a large key frame and some. */
+export const MIN_QUEUE_BYTES = 256 * 1024;
+/** Sound waiting in its channel beyond this (over 5 s at 48 kbit/s) means that the link is dead. */
+export const AUDIO_LIMIT_BYTES = 32 * 1024;
+/** Two give-ups of a layer within this time, and the lane falls back to a lower one. */
+export const FALLBACK_MS = 6000;
+/** Quiet time before the higher layer is tried again; doubled with each failure up to the maximum. */
+export const RETURN_MS = 5000;
+export const RETURN_MAX_MS = 60_000;
+/** Repairs may use this share of the allotted rate, so that loss does not feed on itself. */
+const REPAIR_SHARE = 0.5;
+
+interface Item {
+  readonly header: Header;
+  readonly sealed: Uint8Array;
+  readonly at: number;
+  readonly kind: "live" | "replay" | "repair";
+}
+
+interface LayerState {
+  /** `need`: nothing goes out before a key frame. */
+  state: "need" | "on";
+  needSince: number;
+  asked: number;
+  wait: number;
+}
+
+/** One edge of which we are the parent. */
+export class Lane {
+  readonly stream: StreamKey;
+  rateBps: number;
+  readonly layers = new Map<number, LayerState>();
+  framesSent = 0;
+  framesDropped = 0;
+  framesResent = 0;
+  bytes = 0;
+  /** 0..1: share of the recent time spent over the soft bound (1 s time constant). */
+  pressure = 0;
+  /** The highest layer that fits, as far as is known. */
+  ceiling = Number.POSITIVE_INFINITY;
+  queue: Item[] = [];
+  private readonly dropped = new Map<number, Set<number>>();
+  private tokens: number;
+  private repairTokens: number;
+  private filled: number;
+  private lastStarved = Number.NEGATIVE_INFINITY;
+  private calmSince: number;
+  private returnAfter = RETURN_MS;
+  private returnedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(stream: StreamKey, rateBps: number, now: number) {
+    this.stream = stream;
+    this.rateBps = rateBps;
+    this.tokens = this.depth;
+    this.repairTokens = this.depth;
+    this.filled = now;
+    this.calmSince = now;
+  }
+
+  /**
+   * Begin a layer: with `frames` that a newcomer needs, or (`null`) at the next key frame.
+   * Frames that the child has already are not among them.
+   */
+  start(layer: number, frames: readonly Stored[] | null, now: number): void {
+    if (!frames) {
+      this.layers.set(layer, { state: "need", needSince: now, asked: Number.NEGATIVE_INFINITY, wait: 250 });
+      return;
+    }
+    this.layers.set(layer, { state: "on", needSince: now, asked: Number.NEGATIVE_INFINITY, wait: 250 });
+    this.dropped.delete(layer);
+    for (const f of frames) this.push({ header: f.header, sealed: f.sealed, at: now, kind: "replay" });
+  }
+
+  stop(layer: number): void {
+    this.layers.delete(layer);
+    this.remove((item) => item.header.spatial === layer);
+  }
+
+  /** A frame of the stream came or was made: take it if this edge wants it. */
+  offer(frame: Stored, now: number): void {
+    const { header, sealed } = frame;
+    const layer = this.layers.get(header.spatial);
+    if (!layer) return;
+    if (header.key) {
+      if (layer.state === "need") {
+        layer.state = "on";
+        layer.wait = 250;
+      }
+      this.dropped.delete(header.spatial);
+    } else if (layer.state === "need") {
+      if (this.lastStarved >= layer.needSince) this.framesDropped += 1;
+      return;
+    } else if (this.orphaned(header)) {
+      this.drop(header);
+      return;
+    }
+    this.push({ header, sealed, at: now, kind: "live" });
+    this.bound(now);
+  }
+
+  /** Send a frame again, ahead of the others. False: over the budget for repairs, or not wanted. */
+  resend(frame: Stored, now: number): boolean {
+    this.fill(now);
+    if (this.layers.get(frame.header.spatial)?.state !== "on" || this.repairTokens <= 0) return false;
+    if (this.queue.some((i) => i.header.spatial === frame.header.spatial && i.header.number === frame.header.number)) {
+      return true;
+    }
+    this.repairTokens -= frame.sealed.byteLength;
+    let at = 0;
+    while (this.queue[at]?.kind === "repair") at += 1;
+    this.queue.splice(at, 0, { header: frame.header, sealed: frame.sealed, at: now, kind: "repair" });
+    this.bytes += frame.sealed.byteLength;
+    this.framesResent += 1;
+    return true;
+  }
+
+  /** When the next frame was queued, if it may go now; null otherwise. */
+  ready(now: number): number | null {
+    const head = this.queue[0];
+    if (!head) return null;
+    this.fill(now);
+    return head.kind !== "live" || this.tokens > 0 ? head.at : null;
+  }
+
+  take(): Item | undefined {
+    const item = this.queue.shift();
+    if (!item) return undefined;
+    const size = item.sealed.byteLength;
+    this.bytes -= size;
+    if (item.kind === "live") this.tokens -= item.header.key ? Math.min(size, this.depth) : size;
+    return item;
+  }
+
+  /** Keep the bounds; called on every frame and by the clock. */
+  bound(now: number): void {
+    const limit = Math.max(MIN_QUEUE_BYTES, (this.rateBps / 8000) * HARD_MS);
+    if (this.over(now, SOFT_MS, limit / 2)) {
+      this.remove((item) => item.header.droppable && item.kind === "live", true);
+    }
+    if (!this.over(now, HARD_MS, limit)) return;
+    for (const layer of [...this.layers.keys()].sort((a, b) => b - a)) {
+      this.giveUp(layer, now);
+      if (!this.over(now, HARD_MS, limit)) return;
+    }
+  }
+
+  /** A frame could not be handed over: the layer cannot go on without a key frame, unless the frame was droppable. */
+  failed(item: Item, now: number): void {
+    this.drop(item.header);
+    if (!item.header.droppable) this.giveUp(item.header.spatial, now);
+  }
+
+  /** By the clock: pressure, fallback and return. `elapsed` since the last call, ms. */
+  tick(now: number, elapsed: number): void {
+    this.bound(now);
+    const pressed = this.over(now, SOFT_MS, MIN_QUEUE_BYTES / 2) || this.starving;
+    this.pressure += ((pressed ? 1 : 0) - this.pressure) * Math.min(1, elapsed / 1000);
+    if (pressed) this.calmSince = now;
+    if (this.ceiling !== Number.POSITIVE_INFINITY && now - this.calmSince >= this.returnAfter) {
+      this.ceiling = Number.POSITIVE_INFINITY;
+      this.returnedAt = now;
+    }
+  }
+
+  /** Some layer was given up and waits for a key frame. */
+  get starving(): boolean {
+    for (const l of this.layers.values()) if (l.state === "need" && this.lastStarved >= l.needSince) return true;
+    return false;
+  }
+
+  /** Layers for which a key frame should be asked for now. Asked once there is room, with a growing wait. */
+  wantsKey(now: number, drained: boolean): number[] {
+    const out: number[] = [];
+    for (const [layer, l] of this.layers) {
+      if (l.state !== "need" || !drained || now - l.asked < l.wait) continue;
+      if (l.asked !== Number.NEGATIVE_INFINITY) l.wait = Math.min(2000, l.wait * 2);
+      l.asked = now;
+      out.push(layer);
+    }
+    return out;
+  }
+
+  get oldest(): number | null {
+    return this.queue[0]?.at ?? null;
+  }
+
+  private get depth(): number {
+    return (Math.max(MIN_RATE_BPS, this.rateBps) / 8000) * PACE * BURST_MS;
+  }
+
+  private fill(now: number): void {
+    const elapsed = Math.max(0, now - this.filled);
+    this.filled = now;
+    const rate = Math.max(MIN_RATE_BPS, this.rateBps) / 8000;
+    this.tokens = Math.min(this.depth, this.tokens + rate * PACE * elapsed);
+    this.repairTokens = Math.min(this.depth, this.repairTokens + rate * REPAIR_SHARE * elapsed);
+  }
+
+  private over(now: number, age: number, bytes: number): boolean {
+    if (this.bytes > bytes) return true;
+    return this.queue.some((item) => now - item.at > (item.kind === "live" ? age : Math.max(age, REPLAY_MS)));
+  }
+
+  /** Drop a layer's frames up to the last key frame that is still ahead in the queue, or up to the next to come. */
+  private giveUp(layer: number, now: number): void {
+    const state = this.layers.get(layer);
+    if (!state) return;
+    const key = this.queue.findLastIndex((i) => i.header.spatial === layer && i.header.key);
+    const fresh = key > 0 && now - (this.queue[key]?.at ?? now) <= HARD_MS / 2 ? this.queue[key] : undefined;
+    let passed = false;
+    this.remove((item) => {
+      if (item === fresh) passed = true;
+      return item.header.spatial === layer && !passed;
+    }, true);
+    if (fresh) return;
+    if (state.state === "on") {
+      state.state = "need";
+      state.needSince = now;
+      this.starved(layer, now);
+    }
+    this.dropped.delete(layer);
+  }
+
+  private starved(layer: number, now: number): void {
+    if (now - this.lastStarved < FALLBACK_MS || now - this.returnedAt < FALLBACK_MS) {
+      // A return that fails soon makes the next one wait twice as long; one that held starts over.
+      const failed = now - this.returnedAt < 2 * FALLBACK_MS;
+      this.returnAfter = failed ? Math.min(RETURN_MAX_MS, this.returnAfter * 2) : RETURN_MS;
+      this.ceiling = Math.max(0, layer - 1);
+    }
+    this.lastStarved = now;
+    this.calmSince = now;
+  }
+
+  private push(item: Item): void {
+    this.queue.push(item);
+    this.bytes += item.sealed.byteLength;
+  }
+
+  private remove(which: (item: Item) => boolean, count = false): void {
+    const kept: Item[] = [];
+    for (const item of this.queue) {
+      if (!which(item)) kept.push(item);
+      else {
+        this.bytes -= item.sealed.byteLength;
+        if (count) this.drop(item.header);
+      }
+    }
+    this.queue = kept;
+  }
+
+  private drop(header: Header): void {
+    this.framesDropped += 1;
+    let numbers = this.dropped.get(header.spatial);
+    if (!numbers) {
+      numbers = new Set();
+      this.dropped.set(header.spatial, numbers);
+    }
+    numbers.add(header.number);
+    if (numbers.size > 64) {
+      const first = numbers.values().next().value;
+      if (first !== undefined) numbers.delete(first);
+    }
+  }
+
+  /** Depends on a frame that was dropped on purpose (both distances count: an upper temporal frame names two). */
+  private orphaned(header: Header): boolean {
+    const numbers = this.dropped.get(header.spatial);
+    return numbers !== undefined && references(header).some((n) => numbers.has(n));
+  }
+}
+
+/** The sending side of one link: all its lanes and the order among them. */
+export class Outbox {
+  readonly lanes = new Map<StreamKey, Lane>();
+  audioDropped = 0;
+  /** Told of each frame that left, for counters and traces. */
+  onSent: (stream: StreamKey, header: Header, sealed: Uint8Array) => void = () => {};
+  private readonly port: Port;
+
+  constructor(port: Port) {
+    this.port = port;
+  }
+
+  /** Sound: at once. Dropped only when the channel itself no longer moves. */
+  audio(stream: StreamKey, header: Header, sealed: Uint8Array): boolean {
+    if (!this.port.open || this.port.audioBuffered() > AUDIO_LIMIT_BYTES || !this.port.sendAudio(sealed)) {
+      this.audioDropped += 1;
+      return false;
+    }
+    this.onSent(stream, header, sealed);
+    return true;
+  }
+
+  /** Hand over video while the channel is empty: the frame that waited longest among lanes that may send. */
+  pump(now: number): void {
+    if (!this.port.open) return;
+    while (this.port.videoBuffered() === 0) {
+      let next: Lane | null = null;
+      let oldest = Number.POSITIVE_INFINITY;
+      for (const lane of this.lanes.values()) {
+        const at = lane.ready(now);
+        if (at !== null && at < oldest) {
+          oldest = at;
+          next = lane;
+        }
+      }
+      const item = next?.take();
+      if (!next || !item) return;
+      if (this.port.sendVideo(item.sealed)) {
+        next.framesSent += 1;
+        this.onSent(next.stream, item.header, item.sealed);
+      } else next.failed(item, now);
+    }
+  }
+
+  tick(now: number, elapsed: number): void {
+    for (const lane of this.lanes.values()) lane.tick(now, elapsed);
+    this.pump(now);
+  }
+
+  get queuedBytes(): number {
+    let bytes = 0;
+    for (const lane of this.lanes.values()) bytes += lane.bytes;
+    return bytes + this.port.videoBuffered() + this.port.audioBuffered();
+  }
+
+  get drained(): boolean {
+    return this.port.open && this.port.videoBuffered() === 0;
+  }
+}

@@ -1,0 +1,525 @@
+/**
+ * Streams, parents and children of one node: what comes in goes out to every child whose edge wants it, before
+ * anything else happens to it, as the very bytes that came. Pure: time is passed in, links are `Neighbour`s.
+ *
+ * Streams exist only by order (feed, parent, publish); nothing that a peer sends allocates one. A frame counts only
+ * when it comes from the stream's parent, or from the former parent while the new one has yet to deliver.
+ */
+import { decodeHeader, type Header } from "../frame/header.ts";
+import type { Control, Have } from "./control.ts";
+import { MAX_NUMBERS } from "./control.ts";
+import type { Gaps } from "./gaps.ts";
+import { Loss, Rate } from "./meter.ts";
+import { Lane, Outbox, type Port } from "./queue.ts";
+import { AUDIO, type Stored, VIDEO } from "./ring.ts";
+import { type Edge, GRACE_MS, Stream } from "./stream.ts";
+import { type MediaSide, type StreamKey, streamKey } from "./types.ts";
+
+/** How long a parent waits for the child's `take` before it begins by itself. */
+export const TAKE_WAIT_MS = 300;
+/** `take`s remembered for edges that are not ordered yet, per peer. */
+const MAX_TAKES = 256;
+/** How often edges are looked at for layers to begin or end, ms. */
+const CHOOSE_MS = 100;
+/** A source lowers its share by a fifth when at least half of its children are backed up, at most each second. */
+const SHARE_DOWN = 0.8;
+const SHARE_MIN = 0.15;
+/** And raises it in steps, each after this much calm. */
+const SHARE_UP = 1.08;
+const SHARE_STEP_MS = 1000;
+const SHARE_CALM_MS = 3000;
+
+/** A link as the router sees it. */
+export interface Neighbour extends Port {
+  /** Smoothed round-trip time and srtt + 4 rttvar, ms. */
+  readonly srtt: number;
+  readonly bound: number;
+  /** False: the channel is not open yet; nothing was sent. */
+  control(message: Control): boolean;
+}
+
+/** What the router counts beside streams and edges. */
+export interface RouterCounters {
+  /** Not a frame of ours. */
+  malformed: number;
+  /** From somebody who is not the stream's parent, or of a stream that nobody ordered. */
+  stray: number;
+  /** Our own frames, come back. */
+  looped: number;
+  /** Tracks and kinds that are not forwarded. */
+  foreign: number;
+  /** Control messages for streams or layers that the peer has no business with. */
+  misplaced: number;
+}
+
+export interface RouterEvents {
+  ready(stream: StreamKey, parent: number): void;
+  /** A frame left for a peer, as handed to its channel. */
+  sent(stream: StreamKey, header: Header, sealed: Uint8Array, to: number): void;
+  /** A frame came (`from`), or was made here (null). */
+  received(stream: StreamKey, header: Header, sealed: Uint8Array, from: number | null): void;
+}
+
+interface Peer {
+  port: Neighbour;
+  outbox: Outbox;
+  takes: Map<StreamKey, Have[]>;
+  loss: Loss;
+}
+
+export class Router {
+  readonly streams = new Map<StreamKey, Stream>();
+  readonly counters: RouterCounters = { malformed: 0, stray: 0, looped: 0, foreign: 0, misplaced: 0 };
+  private readonly node: number;
+  private readonly media: MediaSide;
+  private readonly events: RouterEvents;
+  private readonly peers = new Map<number, Peer>();
+  private readonly edgeRates = new Map<Edge, Rate>();
+  private readonly losses = new Map<Gaps, { seen: number; missed: number }>();
+  private ticked = Number.NaN;
+  private chosen = Number.NEGATIVE_INFINITY;
+
+  constructor(node: number, media: MediaSide, events: RouterEvents) {
+    this.node = node;
+    this.media = media;
+    this.events = events;
+  }
+
+  // --- orders ---
+
+  addLink(port: Neighbour, now: number): void {
+    this.removeLink(port.peer);
+    const outbox = new Outbox(port);
+    outbox.onSent = (stream, header, sealed) => {
+      const edge = this.streams.get(stream)?.edges.get(port.peer);
+      if (edge) this.edgeRates.get(edge)?.add(sealed.byteLength, this.clock(now));
+      this.events.sent(stream, header, sealed, port.peer);
+    };
+    this.peers.set(port.peer, { port, outbox, takes: new Map(), loss: new Loss() });
+    for (const stream of this.streams.values()) {
+      const edge = stream.edges.get(port.peer);
+      if (edge) {
+        edge.since = now;
+        outbox.lanes.set(stream.key, edge.lane);
+      }
+      for (const parent of [stream.parent, stream.previous]) if (parent?.node === port.peer) parent.taken = false;
+    }
+  }
+
+  removeLink(node: number): void {
+    if (!this.peers.delete(node)) return;
+    for (const stream of this.streams.values()) {
+      const edge = stream.edges.get(node);
+      if (!edge) continue;
+      edge.started = false;
+      edge.told = "";
+      for (const layer of [...edge.lane.layers.keys()]) edge.lane.stop(layer);
+    }
+  }
+
+  /** Feed a child, or change how. */
+  feed(key: StreamKey, child: number, layers: readonly number[], rateBps: number, now: number): void {
+    if (child === this.node) return;
+    const stream = this.stream(key);
+    const sorted = [...layers].sort((a, b) => a - b);
+    let edge = stream.edges.get(child);
+    if (edge) {
+      edge.layers = sorted;
+      edge.lane.rateBps = rateBps;
+      if (edge.started) this.choose(stream, edge, now);
+      return;
+    }
+    edge = {
+      child,
+      layers: sorted,
+      lane: new Lane(key, rateBps, now),
+      started: false,
+      since: now,
+      told: "",
+    };
+    stream.edges.set(child, edge);
+    this.edgeRates.set(edge, new Rate());
+    const peer = this.peers.get(child);
+    if (!peer) return;
+    peer.outbox.lanes.set(key, edge.lane);
+    const have = peer.takes.get(key);
+    if (have) this.begin(stream, edge, have, now);
+  }
+
+  release(key: StreamKey, child: number): void {
+    const stream = this.streams.get(key);
+    const edge = stream?.edges.get(child);
+    if (!stream || !edge) return;
+    stream.edges.delete(child);
+    this.edgeRates.delete(edge);
+    const peer = this.peers.get(child);
+    peer?.outbox.lanes.delete(key);
+    peer?.takes.delete(key);
+  }
+
+  /** From now on the stream comes from `parent`; the former one is heard until the new one has delivered. */
+  parent(key: StreamKey, node: number | null, layers: readonly number[], now: number): void {
+    const stream = this.stream(key);
+    if (stream.own) return;
+    stream.expected = [...layers].sort((a, b) => a - b);
+    if ((stream.parent?.node ?? null) === node) return;
+    if (stream.parent?.ready || !stream.previous) stream.previous = stream.parent;
+    stream.previousUntil = Number.POSITIVE_INFINITY;
+    stream.untold();
+    if (node === null) {
+      stream.parent = null;
+      return;
+    }
+    // Back to the one that we were just leaving: it has never stopped being good.
+    const known = stream.previous?.node === node ? stream.previous : null;
+    if (known) stream.previous = null;
+    stream.parent = { node, since: now, ready: false, firstAudio: null, taken: false };
+    for (const gaps of stream.video.values()) gaps.reparent(now);
+    this.take(stream, now);
+  }
+
+  forget(key: StreamKey): void {
+    const stream = this.streams.get(key);
+    if (!stream) return;
+    for (const child of [...stream.edges.keys()]) this.release(key, child);
+    for (const gaps of stream.video.values()) this.losses.delete(gaps);
+    this.losses.delete(stream.audio);
+    this.streams.delete(key);
+  }
+
+  // --- frames ---
+
+  /** A frame came from a peer. */
+  receive(from: number, sealed: Uint8Array, now: number): void {
+    this.ticked = Math.max(now, Number.isNaN(this.ticked) ? now : this.ticked);
+    const header = decodeHeader(sealed);
+    if (!header) {
+      this.counters.malformed += 1;
+      return;
+    }
+    if (header.sender === this.node) {
+      this.counters.looped += 1;
+      return;
+    }
+    if (!forwarded(header)) {
+      this.counters.foreign += 1;
+      return;
+    }
+    const key = streamKey(header.sender, header.stream);
+    const stream = this.streams.get(key);
+    const parent = stream?.mayDeliver(from);
+    if (!stream || !parent) {
+      this.counters.stray += 1;
+      return;
+    }
+    stream.rate.add(sealed.byteLength, now);
+    const verdict = stream.arrive(header, now);
+    if (verdict !== "duplicate") {
+      this.forward(stream, { header, sealed, at: now }, now);
+      if (header.track === VIDEO) stream.framesReceived += 1;
+      else stream.audioPackets += 1;
+      stream.delay.sample(header.captureUs, now);
+      this.events.received(key, header, sealed, from);
+      this.media.frame(key, header, sealed);
+    }
+    if (!parent.ready && stream.usable(parent, header, now)) {
+      parent.ready = true;
+      if (parent === stream.parent) stream.previousUntil = now + GRACE_MS;
+      this.events.ready(key, from);
+    }
+  }
+
+  /** A frame that this node sealed. */
+  publish(streamNumber: number, sealed: Uint8Array, now: number): void {
+    this.ticked = Math.max(now, Number.isNaN(this.ticked) ? now : this.ticked);
+    const header = decodeHeader(sealed);
+    if (!header || header.sender !== this.node || header.stream !== streamNumber || !forwarded(header)) {
+      this.counters.malformed += 1;
+      return;
+    }
+    const stream = this.stream(streamKey(this.node, streamNumber));
+    this.forward(stream, { header, sealed, at: now }, now);
+    this.events.received(stream.key, header, sealed, null);
+  }
+
+  private forward(stream: Stream, frame: Stored, now: number): void {
+    for (const edge of stream.edges.values()) {
+      if (!edge.started) continue;
+      const peer = this.peers.get(edge.child);
+      if (!peer) continue;
+      if (frame.header.track === AUDIO) {
+        if (peer.outbox.audio(stream.key, frame.header, frame.sealed)) edge.lane.framesSent += 1;
+        else edge.lane.framesDropped += 1;
+      } else {
+        edge.lane.offer(frame, now);
+        peer.outbox.pump(now);
+      }
+    }
+    stream.keep(frame);
+  }
+
+  // --- control ---
+
+  /** A parsed control message from a peer. Heartbeats are the link's. */
+  control(from: number, message: Control, now: number): void {
+    if (message.t === "hb") return;
+    const stream = this.streams.get(message.s);
+    if (message.t === "take") {
+      const takes = this.peers.get(from)?.takes;
+      if (takes && (takes.size < MAX_TAKES || takes.has(message.s))) takes.set(message.s, message.have);
+      const edge = stream?.edges.get(from);
+      if (stream && edge) this.begin(stream, edge, message.have, now);
+      return;
+    }
+    if (message.t === "miss" || message.t === "layers") {
+      const parent = stream?.mayDeliver(from);
+      if (!stream || !parent) {
+        this.counters.misplaced += 1;
+        return;
+      }
+      if (parent !== this.source(stream)) return;
+      if (message.t === "miss") stream.video.get(message.l)?.miss(message.n, now);
+      else {
+        stream.told(message.l);
+        for (const edge of stream.edges.values()) if (edge.started) this.choose(stream, edge, now);
+      }
+      return;
+    }
+    const edge = stream?.edges.get(from);
+    if (!stream || !edge || !(edge.layers.includes(message.l) || edge.lane.layers.has(message.l))) {
+      this.counters.misplaced += 1;
+      return;
+    }
+    if (message.t === "key") {
+      stream.keys.request(message.l);
+      this.flushKeys(stream, now);
+    } else this.answer(stream, edge, message.l, message.n, now);
+  }
+
+  /** Our player needs a key frame. */
+  requestKey(key: StreamKey, layer: number, now: number): void {
+    const stream = this.streams.get(key);
+    if (!stream || stream.own) return;
+    stream.keys.request(layer);
+    this.flushKeys(stream, now);
+  }
+
+  private answer(stream: Stream, edge: Edge, layer: number, numbers: readonly number[], now: number): void {
+    const gone: number[] = [];
+    for (const n of numbers) {
+      const stored = stream.ring.get(VIDEO, layer, n);
+      if (stored) {
+        // A droppable frame left out on purpose is not worth the link that had no room for it.
+        if (!stored.header.droppable) edge.lane.resend(stored, now);
+      } else if (!stream.video.get(layer)?.awaits(n)) gone.push(n);
+    }
+    const peer = this.peers.get(edge.child);
+    if (gone.length > 0) peer?.port.control({ t: "miss", s: stream.key, l: layer, n: gone });
+    peer?.outbox.pump(now);
+  }
+
+  // --- the clock ---
+
+  /** A peer's video channel has room. */
+  pump(peer: number, now: number): void {
+    this.peers.get(peer)?.outbox.pump(now);
+  }
+
+  /** Every 10 ms or so. */
+  tick(now: number): void {
+    const elapsed = Number.isNaN(this.ticked) ? 0 : Math.max(0, Math.min(1000, now - this.lastTick));
+    this.lastTick = now;
+    this.ticked = now;
+    const choose = now - this.chosen >= CHOOSE_MS;
+    if (choose) this.chosen = now;
+    for (const peer of this.peers.values()) peer.outbox.tick(now, elapsed);
+    for (const stream of this.streams.values()) {
+      if (stream.own) this.adapt(stream, now);
+      else this.tend(stream, now);
+      for (const edge of stream.edges.values()) this.tendEdge(stream, edge, choose, now);
+      this.flushKeys(stream, now);
+      stream.ring.expire(now);
+    }
+  }
+
+  private lastTick = 0;
+
+  /** Incoming side: hand-over, repair, key frames. */
+  private tend(stream: Stream, now: number): void {
+    if (stream.previous && now >= stream.previousUntil) stream.previous = null;
+    this.take(stream, now);
+    const source = this.source(stream);
+    const peer = source ? this.peers.get(source.node) : undefined;
+    const srtt = peer?.port.srtt ?? 0;
+    const bound = peer?.port.bound ?? 200;
+    const tracks: [number, Gaps][] = [...stream.video];
+    for (const [layer, gaps] of tracks) {
+      const due = gaps.poll(now, srtt, bound);
+      for (let i = 0; i < due.ask.length; i += MAX_NUMBERS) {
+        peer?.port.control({ t: "need", s: stream.key, l: layer, n: due.ask.slice(i, i + MAX_NUMBERS) });
+      }
+      if (due.lost.length > 0) this.tellLost(stream, layer, due.lost);
+      if (due.gone !== null) this.media.gone(stream.key, VIDEO, layer, due.gone);
+      if (stream.promised(layer) && gaps.wantsKey(now)) stream.keys.request(layer);
+      this.countLoss(peer, gaps, now);
+    }
+    stream.audio.poll(now, srtt, bound);
+    this.countLoss(peer, stream.audio, now);
+  }
+
+  private tellLost(stream: Stream, layer: number, numbers: number[]): void {
+    for (const edge of stream.edges.values()) {
+      if (!edge.lane.layers.has(layer)) continue;
+      const port = this.peers.get(edge.child)?.port;
+      for (let i = 0; i < numbers.length; i += MAX_NUMBERS) {
+        port?.control({ t: "miss", s: stream.key, l: layer, n: numbers.slice(i, i + MAX_NUMBERS) });
+      }
+    }
+  }
+
+  private countLoss(peer: Peer | undefined, gaps: Gaps, now: number): void {
+    const before = this.losses.get(gaps) ?? { seen: 0, missed: 0 };
+    const expected = gaps.accepted + gaps.missed;
+    if (peer && expected > before.seen) {
+      peer.loss.add(expected - before.seen, Math.max(0, gaps.missed - before.missed), now);
+    }
+    this.losses.set(gaps, { seen: expected, missed: gaps.missed });
+  }
+
+  private tendEdge(stream: Stream, edge: Edge, choose: boolean, now: number): void {
+    const peer = this.peers.get(edge.child);
+    if (!peer?.port.open) {
+      edge.since = now;
+      return;
+    }
+    if (!edge.started) {
+      if (now - edge.since >= TAKE_WAIT_MS) this.begin(stream, edge, [], now);
+      return;
+    }
+    if (choose) this.choose(stream, edge, now);
+    for (const layer of edge.lane.wantsKey(now, peer.outbox.drained)) stream.keys.request(layer);
+  }
+
+  /** Tell the parent to begin, once the link is up. */
+  private take(stream: Stream, _now: number): void {
+    const parent = stream.parent;
+    if (!parent || parent.taken) return;
+    const port = this.peers.get(parent.node)?.port;
+    if (!port?.open) return;
+    const have: Have[] = [];
+    for (const [layer, gaps] of stream.video) {
+      if (gaps.whole && layer < 4) have.push({ layer, generation: gaps.generation, number: gaps.highest });
+    }
+    parent.taken = port.control({ t: "take", s: stream.key, have });
+  }
+
+  private begin(stream: Stream, edge: Edge, have: readonly Have[], now: number): void {
+    edge.started = true;
+    for (const layer of [...edge.lane.layers.keys()]) edge.lane.stop(layer);
+    for (const layer of stream.choose(edge)) {
+      const h = have.find((x) => x.layer === layer);
+      const rest = h ? stream.ring.after(layer, h.generation, h.number, now) : null;
+      edge.lane.start(layer, rest ?? stream.ring.replay(layer, now), now);
+    }
+    this.tell(stream, edge);
+    const peer = this.peers.get(edge.child);
+    for (const layer of edge.lane.wantsKey(now, true)) stream.keys.request(layer);
+    this.flushKeys(stream, now);
+    peer?.outbox.pump(now);
+  }
+
+  /** Bring an edge's layers in line with what is there and fits. */
+  private choose(stream: Stream, edge: Edge, now: number): void {
+    const target = stream.choose(edge);
+    const lane = edge.lane;
+    for (const layer of target) if (!lane.layers.has(layer)) lane.start(layer, stream.ring.replay(layer, now), now);
+    // On the way up the lower layer goes on until the higher one has its key frame.
+    const climbing = target.some((l) => lane.layers.get(l)?.state === "need");
+    const top = Math.max(-1, ...target);
+    for (const layer of [...lane.layers.keys()]) {
+      if (!target.includes(layer) && !(climbing && layer < top)) lane.stop(layer);
+    }
+    this.tell(stream, edge);
+  }
+
+  private tell(stream: Stream, edge: Edge): void {
+    const l = [...edge.lane.layers.keys()].sort((a, b) => a - b);
+    const text = l.join();
+    if (edge.told === text) return;
+    if (this.peers.get(edge.child)?.port.control({ t: "layers", s: stream.key, l })) edge.told = text;
+  }
+
+  private flushKeys(stream: Stream, now: number): void {
+    for (const layer of stream.keys.due(now)) {
+      if (stream.own) {
+        stream.keys.sent(layer, now);
+        this.media.keyFrame(stream.key & 15, layer);
+        continue;
+      }
+      const source = this.source(stream);
+      const port = source ? this.peers.get(source.node)?.port : undefined;
+      if (port?.control({ t: "key", s: stream.key, l: layer })) stream.keys.sent(layer, now);
+    }
+  }
+
+  /** Who delivers at present: the new parent once it has begun, before that the former one if there is one. */
+  private source(stream: Stream): Stream["parent"] {
+    if (stream.parent?.ready) return stream.parent;
+    const previous = stream.previous && this.peers.get(stream.previous.node)?.port.open ? stream.previous : null;
+    return previous ?? stream.parent;
+  }
+
+  /** A source lowers its encoders when most of its children back up, and raises them slowly. */
+  private adapt(stream: Stream, now: number): void {
+    let lanes = 0;
+    let pressed = 0;
+    for (const edge of stream.edges.values()) {
+      if (!edge.started || edge.lane.layers.size === 0) continue;
+      lanes += 1;
+      if (edge.lane.pressure > 0.5) pressed += 1;
+    }
+    if (pressed > 0) stream.calmSince = now;
+    if (now - stream.shareAt < SHARE_STEP_MS) return;
+    let share = stream.share;
+    if (lanes > 0 && pressed * 2 >= lanes) share = Math.max(SHARE_MIN, share * SHARE_DOWN);
+    else if (share < 1 && now - stream.calmSince >= SHARE_CALM_MS) share = Math.min(1, share * SHARE_UP);
+    if (share === stream.share) return;
+    stream.share = share;
+    stream.shareAt = now;
+    this.media.uplink(stream.key & 15, share);
+  }
+
+  // --- views for statistics ---
+
+  queuedBytes(peer: number): number {
+    return this.peers.get(peer)?.outbox.queuedBytes ?? 0;
+  }
+
+  loss(peer: number, now: number): number {
+    return this.peers.get(peer)?.loss.share(now) ?? 0;
+  }
+
+  edgeBps(edge: Edge, now: number): number {
+    return this.edgeRates.get(edge)?.bps(now) ?? 0;
+  }
+
+  private stream(key: StreamKey): Stream {
+    let stream = this.streams.get(key);
+    if (!stream) {
+      stream = new Stream(key, key >>> 4 === this.node);
+      this.streams.set(key, stream);
+    }
+    return stream;
+  }
+
+  private clock(fallback: number): number {
+    return Number.isNaN(this.ticked) ? fallback : this.ticked;
+  }
+}
+
+function forwarded(header: Header): boolean {
+  return (
+    (header.track === VIDEO && header.kind === "video") ||
+    (header.track === AUDIO && header.kind === "audio" && header.spatial === 0)
+  );
+}

@@ -1,0 +1,151 @@
+/**
+ * One stream at this node: who may deliver it, what came, what is remembered, who gets it. Pure. The router drives it.
+ */
+import type { Header } from "../frame/header.ts";
+import { Gaps, type Verdict } from "./gaps.ts";
+import { KeyRequests } from "./keys.ts";
+import { Delay, Rate } from "./meter.ts";
+import type { Lane } from "./queue.ts";
+import { AUDIO, Ring, type Stored, VIDEO } from "./ring.ts";
+import type { StreamKey } from "./types.ts";
+
+/** A layer is silent when a lower one had a frame this much later: encoder stopped, or the parent fell back. */
+export const LAYER_SILENT_MS = 700;
+/** Sound alone makes a stream with video ready only after this: the camera may be slow, or refused. */
+export const AUDIO_READY_MS = 1000;
+/** After the new parent has delivered, frames of the old one are still welcome for so long. */
+export const GRACE_MS = 1000;
+
+/** One child of this stream. */
+export interface Edge {
+  readonly child: number;
+  /** The order's layers, lowest first. */
+  layers: number[];
+  lane: Lane;
+  /** The child has asked to begin (`take`), or we stopped waiting for that. */
+  started: boolean;
+  since: number;
+  /** What the child was last told that it gets. */
+  told: string;
+}
+
+export interface Parent {
+  readonly node: number;
+  since: number;
+  /** It has delivered something usable. */
+  ready: boolean;
+  firstAudio: number | null;
+  /** We told it to begin. */
+  taken: boolean;
+}
+
+export class Stream {
+  readonly key: StreamKey;
+  /** Sent by this node. */
+  readonly own: boolean;
+  parent: Parent | null = null;
+  previous: Parent | null = null;
+  previousUntil = Number.POSITIVE_INFINITY;
+  /** The layers that the order says will come. */
+  expected: number[] = [];
+  readonly ring = new Ring();
+  readonly video = new Map<number, Gaps>();
+  readonly audio = new Gaps(false);
+  readonly edges = new Map<number, Edge>();
+  readonly keys = new KeyRequests();
+  readonly rate = new Rate();
+  readonly delay = new Delay();
+  framesReceived = 0;
+  audioPackets = 0;
+  /** Share of the ordered rate that our children can take; own streams only. */
+  share = 1;
+  shareAt = 0;
+  calmSince = 0;
+  private readonly seen = new Map<number, number>();
+  private given: number[] | null = null;
+
+  constructor(key: StreamKey, own: boolean) {
+    this.key = key;
+    this.own = own;
+  }
+
+  /** May this peer deliver frames of the stream now? */
+  mayDeliver(peer: number): Parent | null {
+    if (this.parent?.node === peer) return this.parent;
+    if (this.previous?.node === peer) return this.previous;
+    return null;
+  }
+
+  /** Take note of a frame from a parent. */
+  arrive(header: Header, now: number): Verdict {
+    if (header.track === AUDIO) return this.audio.accept(header, now);
+    return this.gaps(header.spatial).accept(header, now);
+  }
+
+  gaps(layer: number): Gaps {
+    let gaps = this.video.get(layer);
+    if (!gaps) {
+      gaps = new Gaps(true);
+      this.video.set(layer, gaps);
+    }
+    return gaps;
+  }
+
+  /** Remember a frame that goes on. */
+  keep(frame: Stored): void {
+    this.ring.add(frame);
+    if (frame.header.track === VIDEO) {
+      this.seen.set(frame.header.spatial, frame.at);
+      if (frame.header.key) this.keys.satisfied(frame.header.spatial);
+    }
+  }
+
+  /** The parent says what it sends. */
+  told(layers: number[]): void {
+    this.given = layers;
+  }
+
+  /** A new parent: what the old one said no longer counts. */
+  untold(): void {
+    this.given = null;
+  }
+
+  /** May this layer be expected? Not while the parent says that it sends others. */
+  promised(layer: number): boolean {
+    return this.own || this.given === null || this.given.includes(layer);
+  }
+
+  /** Layers that come (or are made) at present, lowest first. */
+  alive(): number[] {
+    const out: number[] = [];
+    let newest = Number.NEGATIVE_INFINITY;
+    for (const layer of [...this.seen.keys()].sort((a, b) => a - b)) {
+      const at = this.seen.get(layer) ?? 0;
+      if (this.promised(layer) && newest - at <= LAYER_SILENT_MS) out.push(layer);
+      newest = Math.max(newest, at);
+    }
+    return out;
+  }
+
+  /** What an edge gets: its order as far as layers are there and fit, else the next lower one. */
+  choose(edge: Edge): number[] {
+    if (edge.layers.length === 0) return [];
+    const alive = this.alive();
+    if (alive.length === 0) return edge.layers.filter((l) => l <= edge.lane.ceiling);
+    const fit = edge.layers.filter((l) => alive.includes(l) && l <= edge.lane.ceiling);
+    if (fit.length > 0) return fit;
+    const top = Math.min(edge.lane.ceiling, Math.max(...edge.layers));
+    const lower = alive.filter((l) => l <= top).at(-1) ?? alive[0];
+    return lower === undefined ? edge.layers : [lower];
+  }
+
+  /** Is what this parent delivers enough to feed others? */
+  usable(parent: Parent, header: Header, now: number): boolean {
+    if (header.track === VIDEO) {
+      const gaps = this.video.get(header.spatial);
+      return header.key || (gaps?.whole === true && header.number > gaps.highest - 64);
+    }
+    parent.firstAudio ??= now;
+    return this.expected.length === 0 || now - parent.firstAudio >= AUDIO_READY_MS;
+  }
+}

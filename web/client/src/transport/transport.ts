@@ -1,0 +1,201 @@
+/**
+ * Moving frames: the worker's links, and the router between them. Takes the page's orders, gives media the frames of
+ * others and takes its own; says `ready` and `silent` to the page. The clock is the worker's: call `tick` every 10 ms.
+ */
+import type { StreamRef } from "../signal/messages.ts";
+import type { FromWorker, IncomingStats, LinkStats, OutgoingStats } from "../worker/messages.ts";
+import { type Channel, Link, type LinkCounters } from "./link.ts";
+import { Router, type RouterCounters } from "./router.ts";
+import { Trace, type TraceRecord } from "./trace.ts";
+import { type MediaSide, type StreamKey, streamKey, streamRef, type TransportSide } from "./types.ts";
+
+export interface TransportOptions {
+  node: number;
+  media: MediaSide;
+  post: (message: FromWorker) => void;
+  /** Milliseconds on a monotonic clock. */
+  now: () => number;
+}
+
+/** The part of `IncomingStats` that transport knows. */
+export type IncomingTransportStats = Pick<
+  IncomingStats,
+  | "stream"
+  | "parent"
+  | "bps"
+  | "delayMs"
+  | "framesReceived"
+  | "framesRepaired"
+  | "framesLost"
+  | "keyRequests"
+  | "duplicates"
+  | "audioPackets"
+>;
+
+export interface TransportStats {
+  links: LinkStats[];
+  incoming: IncomingTransportStats[];
+  outgoing: OutgoingStats[];
+  counters: RouterCounters & LinkCounters;
+}
+
+const NO_LINK_COUNTERS: LinkCounters = { junk: 0, unknown: 0, flooded: 0, failed: 0, oversized: 0 };
+
+export class Transport implements TransportSide {
+  private readonly router: Router;
+  private readonly links = new Map<number, Link>();
+  private readonly trace = new Trace();
+  private readonly post: (message: FromWorker) => void;
+  private readonly now: () => number;
+  /** Counters of links that are closed. */
+  private readonly past: LinkCounters = { ...NO_LINK_COUNTERS };
+
+  constructor(options: TransportOptions) {
+    this.post = options.post;
+    this.now = options.now;
+    this.router = new Router(options.node, options.media, {
+      ready: (stream, parent) => this.post({ type: "ready", stream: streamRef(stream), parent }),
+      sent: (stream, header, sealed, to) => this.trace.sent(stream, header, sealed, to),
+      received: (stream, header, sealed, from) => this.trace.received(stream, header, sealed, from),
+    });
+  }
+
+  /** Take over a link's channels, open or not. A second link to the same peer replaces the first. */
+  openLink(peer: number, video: Channel, audio: Channel, control: Channel): void {
+    this.closeLink(peer);
+    const link = new Link(
+      peer,
+      { video, audio, control },
+      {
+        frame: (from, sealed) => this.router.receive(from, sealed, this.now()),
+        control: (from, message) => this.router.control(from, message, this.now()),
+        room: (to) => this.router.pump(to, this.now()),
+        silent: (from) => this.post({ type: "silent", peer: from }),
+      },
+      this.now,
+    );
+    this.links.set(peer, link);
+    this.router.addLink(link, this.now());
+  }
+
+  closeLink(peer: number): void {
+    const link = this.links.get(peer);
+    if (!link) return;
+    this.links.delete(peer);
+    this.router.removeLink(peer);
+    link.close();
+    addTo(this.past, link.counters);
+  }
+
+  feed(stream: StreamRef, child: number, layers: readonly number[], rateBps: number): void {
+    this.router.feed(keyOf(stream), child, layers, rateBps, this.now());
+  }
+
+  release(stream: StreamRef, child: number): void {
+    this.router.release(keyOf(stream), child);
+  }
+
+  parent(stream: StreamRef, parent: number | null, layers: readonly number[]): void {
+    this.router.parent(keyOf(stream), parent, layers, this.now());
+  }
+
+  forgetStream(stream: StreamRef): void {
+    this.router.forget(keyOf(stream));
+    this.trace.forget(keyOf(stream));
+  }
+
+  publish(stream: number, sealed: Uint8Array): void {
+    this.router.publish(stream, sealed, this.now());
+  }
+
+  requestKey(stream: StreamKey, layer: number): void {
+    this.router.requestKey(stream, layer, this.now());
+  }
+
+  /** Every 10 ms, by the worker's clock. */
+  tick(now: number = this.now()): void {
+    for (const link of this.links.values()) link.tick();
+    this.router.tick(now);
+  }
+
+  /** Record bytes as they come and go (`records`). Off at first. */
+  setTrace(on: boolean): void {
+    this.trace.on = on;
+  }
+
+  records(): TraceRecord[] {
+    return this.trace.records();
+  }
+
+  stats(now: number = this.now()): TransportStats {
+    const links: LinkStats[] = [];
+    const counters = { ...this.router.counters, ...this.past };
+    for (const link of this.links.values()) {
+      links.push({
+        peer: link.peer,
+        rttMs: link.rtt.srtt,
+        sentBps: link.sent.bps(now),
+        receivedBps: link.received.bps(now),
+        loss: this.router.loss(link.peer, now),
+        queuedBytes: this.router.queuedBytes(link.peer),
+      });
+      addTo(counters, link.counters);
+    }
+    const incoming: IncomingTransportStats[] = [];
+    const outgoing: OutgoingStats[] = [];
+    for (const stream of this.router.streams.values()) {
+      const ref = streamRef(stream.key);
+      if (!stream.own) {
+        let repaired = 0;
+        let lost = 0;
+        let duplicates = stream.audio.duplicates;
+        for (const gaps of stream.video.values()) {
+          repaired += gaps.repaired;
+          lost += gaps.lost;
+          duplicates += gaps.duplicates;
+        }
+        incoming.push({
+          stream: ref,
+          parent: stream.parent?.node ?? null,
+          bps: stream.rate.bps(now),
+          delayMs: stream.delay.ms,
+          framesReceived: stream.framesReceived,
+          framesRepaired: repaired,
+          framesLost: lost,
+          keyRequests: stream.keys.asked,
+          duplicates,
+          audioPackets: stream.audioPackets,
+        });
+      }
+      for (const edge of stream.edges.values()) {
+        outgoing.push({
+          stream: ref,
+          child: edge.child,
+          bps: this.router.edgeBps(edge, now),
+          layers: [...edge.lane.layers.keys()].sort((a, b) => a - b),
+          framesSent: edge.lane.framesSent,
+          framesDropped: edge.lane.framesDropped,
+          framesResent: edge.lane.framesResent,
+        });
+      }
+    }
+    return { links, incoming, outgoing, counters };
+  }
+
+  close(): void {
+    for (const peer of [...this.links.keys()]) this.closeLink(peer);
+    for (const key of [...this.router.streams.keys()]) this.router.forget(key);
+  }
+}
+
+function keyOf(stream: StreamRef): StreamKey {
+  return streamKey(stream.node, stream.stream);
+}
+
+function addTo(sum: LinkCounters, more: LinkCounters): void {
+  sum.junk += more.junk;
+  sum.unknown += more.unknown;
+  sum.flooded += more.flooded;
+  sum.failed += more.failed;
+  sum.oversized += more.oversized;
+}
