@@ -1,0 +1,177 @@
+//! The real server as a child process, and what the kernel says of it.
+
+use crate::LabError;
+use crate::limit::Limit;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A running server with a data directory of its own. Killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    _data: tempfile::TempDir,
+}
+
+/// What the kernel says of a process.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Usage {
+    /// CPU seconds since it started.
+    pub cpu_seconds: f64,
+    /// Resident bytes now.
+    pub rss: u64,
+    /// The most there ever were.
+    pub peak_rss: u64,
+}
+
+impl Server {
+    /// Start `binary` on a free port under `limit`, and wait until it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be started or is not ready within 15 s.
+    pub fn start(binary: &Path, limit: &Limit) -> Result<Self, LabError> {
+        let could_not = |what: &str, e: std::io::Error| LabError::CannotRun(format!("{what}: {e}"));
+        let data = tempfile::tempdir().map_err(|e| could_not("no temporary directory", e))?;
+        let address = TcpListener::bind("127.0.0.1:0")
+            .and_then(|l| l.local_addr())
+            .map_err(|e| could_not("no free port", e))?;
+        let mut line = limit.prefix();
+        line.push(binary.display().to_string());
+        let child = Command::new(&line[0])
+            .args(&line[1..])
+            .args([
+                "serve",
+                "--listen",
+                &address.to_string(),
+                "--public-url",
+                &format!("http://{address}"),
+                "--data",
+            ])
+            .arg(data.path())
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| could_not(&format!("{} does not start", binary.display()), e))?;
+        let mut server = Self {
+            child,
+            address,
+            _data: data,
+        };
+        limit
+            .apply(server.child.id())
+            .map_err(|e| could_not("the limit cannot be set", e))?;
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while !server.is_ready() {
+            if let Ok(Some(status)) = server.child.try_wait() {
+                return Err(LabError::CannotRun(format!(
+                    "the server ended at once: {status}"
+                )));
+            }
+            if Instant::now() > deadline {
+                return Err(LabError::CannotRun(
+                    "the server was not ready after 15 s".into(),
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(server)
+    }
+
+    fn is_ready(&self) -> bool {
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect_timeout(&self.address, Duration::from_secs(1))?;
+            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+            let request = format!(
+                "GET /readyz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+                self.address
+            );
+            stream.write_all(request.as_bytes())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    }
+
+    /// Is it still there?
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// What it uses; `None` when it has ended.
+    pub fn usage(&self) -> Option<Usage> {
+        let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
+        parse_usage(
+            &fs::read_to_string(proc.join("stat")).ok()?,
+            &fs::read_to_string(proc.join("status")).ok()?,
+        )
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// From `/proc/PID/stat` and `/proc/PID/status`, proc(5).
+fn parse_usage(stat: &str, status: &str) -> Option<Usage> {
+    // The command's name stands in parentheses and may contain anything.
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok());
+    let kib = |name: &str| {
+        let line = status.lines().find_map(|l| l.strip_prefix(name))?;
+        line.trim_start_matches(':')
+            .split_whitespace()
+            .next()?
+            .parse::<u64>()
+            .ok()
+    };
+    Some(Usage {
+        // The kernel counts in hundredths of a second for user space on every architecture in use.
+        cpu_seconds: (ticks(11)? + ticks(12)?) / 100.0,
+        rss: kib("VmRSS")? * 1024,
+        peak_rss: kib("VmHWM")? * 1024,
+    })
+}
+
+/// The `grove` binary: `--grove`, else beside this one.
+///
+/// # Errors
+/// When it is not there.
+pub fn find_server(named: Option<PathBuf>) -> Result<PathBuf, LabError> {
+    let beside = || {
+        std::env::current_exe()
+            .ok()
+            .map(|exe| exe.with_file_name("grove"))
+    };
+    named.or_else(beside).filter(|path| path.exists()).ok_or_else(|| {
+        LabError::CannotRun("no server binary beside grove-lab: run `cargo build -p grove-server`, or give --grove".into())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_read_even_when_the_name_has_spaces_and_parentheses() {
+        let stat = "42 (a (b) c) S 1 42 42 0 -1 4194560 900 0 0 0 150 50 0 0 20 0 4 0 100 1000 200";
+        let status = "Name:\ta\nVmHWM:\t   20480 kB\nVmRSS:\t   10240 kB\n";
+        let usage = Usage {
+            cpu_seconds: 2.0,
+            rss: 10 << 20,
+            peak_rss: 20 << 20,
+        };
+        assert_eq!(parse_usage(stat, status), Some(usage));
+        assert_eq!(parse_usage("nonsense", status), None);
+    }
+}
