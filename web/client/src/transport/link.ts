@@ -15,8 +15,6 @@ export const PROBE_MS = 500;
 export const SILENCE_MS = 100;
 /** And reported when it has lasted so much longer. */
 export const SILENCE_REPORT_MS = 500;
-/** Chromium's largest message (its default `max-message-size`); larger sends throw, or close the channel. */
-export const MAX_FRAME_BYTES = 256 * 1024;
 /** Control messages handled per second and peer, with a burst of as many; the rest is dropped and counted. */
 const CONTROL_PER_S = 500;
 /** A worker that was stopped (laptop lid, debugger) for longer than this did not hear its peers: start over. */
@@ -56,8 +54,6 @@ export interface LinkCounters {
   flooded: number;
   /** Sends refused by the browser. */
   failed: number;
-  /** Frames too large for a message. */
-  oversized: number;
 }
 
 export class Link implements Neighbour {
@@ -65,7 +61,7 @@ export class Link implements Neighbour {
   readonly rtt = new Rtt();
   readonly sent = new Rate();
   readonly received = new Rate();
-  readonly counters: LinkCounters = { junk: 0, unknown: 0, flooded: 0, failed: 0, oversized: 0 };
+  readonly counters: LinkCounters = { junk: 0, unknown: 0, flooded: 0, failed: 0 };
   private readonly video: Channel;
   private readonly audio: Channel;
   private readonly controls: Channel;
@@ -198,10 +194,6 @@ export class Link implements Neighbour {
   }
 
   private sendFrame(channel: Channel, sealed: Uint8Array): boolean {
-    if (sealed.byteLength > MAX_FRAME_BYTES) {
-      this.counters.oversized += 1;
-      return false;
-    }
     if (this.closed || channel.readyState !== "open") return false;
     try {
       // Frames come from messages and from our own sealer: never from shared memory, which `send` would refuse.

@@ -34,12 +34,18 @@ export const SOFT_MS = 150;
 export const HARD_MS = 500;
 /** A replay or a repair may wait longer: it is a burst by nature. */
 const REPLAY_MS = 1500;
-/** Least byte bound of a lane: a large key frame and some. */
-export const MIN_QUEUE_BYTES = 256 * 1024;
+/** After a key frame was handed over the hard bound is as long as this: on a narrow link it alone may take a second. */
+const AFTER_KEY_MS = 1500;
+/** Least byte bound of a lane: two of the largest frames. Age is what bounds a lane in the ordinary case. */
+export const MIN_QUEUE_BYTES = 512 * 1024;
 /** Sound waiting in its channel beyond this (over 5 s at 48 kbit/s) means that the link is dead. */
 export const AUDIO_LIMIT_BYTES = 32 * 1024;
 /** Two give-ups of a layer within this time, and the lane falls back to a lower one. */
 export const FALLBACK_MS = 6000;
+/** So does dropping without pause for this long: a lower layer at full frame rate is better than half of a higher. */
+export const PRESSED_MS = 3000;
+/** A drop counts as pressure for so long; droppable frames come each 66 ms. */
+const DROP_ECHO_MS = 200;
 /** Quiet time before the higher layer is tried again; doubled with each failure up to the maximum. */
 export const RETURN_MS = 5000;
 export const RETURN_MAX_MS = 60_000;
@@ -80,6 +86,9 @@ export class Lane {
   private repairTokens: number;
   private filled: number;
   private lastStarved = Number.NEGATIVE_INFINITY;
+  private lastDrop = Number.NEGATIVE_INFINITY;
+  private easySince: number;
+  private keyTaken = Number.NEGATIVE_INFINITY;
   private calmSince: number;
   private returnAfter = RETURN_MS;
   private returnedAt = Number.NEGATIVE_INFINITY;
@@ -91,6 +100,7 @@ export class Lane {
     this.repairTokens = this.depth;
     this.filled = now;
     this.calmSince = now;
+    this.easySince = now;
   }
 
   /**
@@ -158,9 +168,10 @@ export class Lane {
     return head.kind !== "live" || this.tokens > 0 ? head.at : null;
   }
 
-  take(): Item | undefined {
+  take(now: number): Item | undefined {
     const item = this.queue.shift();
     if (!item) return undefined;
+    if (item.header.key) this.keyTaken = now;
     const size = item.sealed.byteLength;
     this.bytes -= size;
     if (item.kind === "live") this.tokens -= item.header.key ? Math.min(size, this.depth) : size;
@@ -171,12 +182,15 @@ export class Lane {
   bound(now: number): void {
     const limit = Math.max(MIN_QUEUE_BYTES, (this.rateBps / 8000) * HARD_MS);
     if (this.over(now, SOFT_MS, limit / 2)) {
+      const before = this.queue.length;
       this.remove((item) => item.header.droppable && item.kind === "live", true);
+      if (this.queue.length < before) this.lastDrop = now;
     }
-    if (!this.over(now, HARD_MS, limit)) return;
+    const hard = now - this.keyTaken < AFTER_KEY_MS ? AFTER_KEY_MS : HARD_MS;
+    if (!this.over(now, hard, limit)) return;
     for (const layer of [...this.layers.keys()].sort((a, b) => b - a)) {
       this.giveUp(layer, now);
-      if (!this.over(now, HARD_MS, limit)) return;
+      if (!this.over(now, hard, limit)) return;
     }
   }
 
@@ -189,9 +203,14 @@ export class Lane {
   /** By the clock: pressure, fallback and return. `elapsed` since the last call, ms. */
   tick(now: number, elapsed: number): void {
     this.bound(now);
-    const pressed = this.over(now, SOFT_MS, MIN_QUEUE_BYTES / 2) || this.starving;
+    const pressed = now - this.lastDrop < DROP_ECHO_MS || this.over(now, SOFT_MS, MIN_QUEUE_BYTES / 2) || this.starving;
     this.pressure += ((pressed ? 1 : 0) - this.pressure) * Math.min(1, elapsed / 1000);
     if (pressed) this.calmSince = now;
+    if (this.pressure < 0.5) this.easySince = now;
+    else if (now - this.easySince >= PRESSED_MS) {
+      this.easySince = now;
+      this.fallBack(Math.max(0, ...this.layers.keys()), now);
+    }
     if (this.ceiling !== Number.POSITIVE_INFINITY && now - this.calmSince >= this.returnAfter) {
       this.ceiling = Number.POSITIVE_INFINITY;
       this.returnedAt = now;
@@ -258,13 +277,18 @@ export class Lane {
   }
 
   private starved(layer: number, now: number): void {
-    if (now - this.lastStarved < FALLBACK_MS || now - this.returnedAt < FALLBACK_MS) {
-      // A return that fails soon makes the next one wait twice as long; one that held starts over.
-      const failed = now - this.returnedAt < 2 * FALLBACK_MS;
-      this.returnAfter = failed ? Math.min(RETURN_MAX_MS, this.returnAfter * 2) : RETURN_MS;
-      this.ceiling = Math.max(0, layer - 1);
-    }
+    if (now - this.lastStarved < FALLBACK_MS || now - this.returnedAt < FALLBACK_MS) this.fallBack(layer, now);
     this.lastStarved = now;
+    this.calmSince = now;
+  }
+
+  private fallBack(layer: number, now: number): void {
+    // A return that fails soon makes the next one wait twice as long; one that held starts over.
+    const failed = now - this.returnedAt < 2 * FALLBACK_MS;
+    if (this.ceiling === Number.POSITIVE_INFINITY) {
+      this.returnAfter = failed ? Math.min(RETURN_MAX_MS, this.returnAfter * 2) : RETURN_MS;
+    }
+    this.ceiling = Math.max(0, layer - 1);
     this.calmSince = now;
   }
 
@@ -341,7 +365,7 @@ export class Outbox {
           next = lane;
         }
       }
-      const item = next?.take();
+      const item = next?.take(now);
       if (!next || !item) return;
       if (this.port.sendVideo(item.sealed)) {
         next.framesSent += 1;

@@ -17,6 +17,8 @@ import { type MediaSide, type StreamKey, streamKey } from "./types.ts";
 
 /** How long a parent waits for the child's `take` before it begins by itself. */
 export const TAKE_WAIT_MS = 300;
+/** Chromium's largest message (its default `max-message-size`): larger sends throw, so no link ever carries them. */
+export const MAX_FRAME_BYTES = 256 * 1024;
 /** `take`s remembered for edges that are not ordered yet, per peer. */
 const MAX_TAKES = 256;
 /** How often edges are looked at for layers to begin or end, ms. */
@@ -48,6 +50,8 @@ export interface RouterCounters {
   looped: number;
   /** Tracks and kinds that are not forwarded. */
   foreign: number;
+  /** Own frames too large for a message: not sent, and the encoder is told to make less. */
+  oversized: number;
   /** Control messages for streams or layers that the peer has no business with. */
   misplaced: number;
 }
@@ -69,7 +73,7 @@ interface Peer {
 
 export class Router {
   readonly streams = new Map<StreamKey, Stream>();
-  readonly counters: RouterCounters = { malformed: 0, stray: 0, looped: 0, foreign: 0, misplaced: 0 };
+  readonly counters: RouterCounters = { malformed: 0, stray: 0, looped: 0, foreign: 0, oversized: 0, misplaced: 0 };
   private readonly node: number;
   private readonly media: MediaSide;
   private readonly events: RouterEvents;
@@ -238,6 +242,13 @@ export class Router {
       return;
     }
     const stream = this.stream(streamKey(this.node, streamNumber));
+    if (sealed.byteLength > MAX_FRAME_BYTES) {
+      this.counters.oversized += 1;
+      this.setShare(stream, stream.share * SHARE_DOWN, now);
+      stream.keys.request(header.spatial);
+      this.flushKeys(stream, now);
+      return;
+    }
     this.forward(stream, { header, sealed, at: now }, now);
     this.events.received(stream.key, header, sealed, null);
   }
@@ -481,11 +492,17 @@ export class Router {
     if (pressed > 0) stream.calmSince = now;
     if (now - stream.shareAt < SHARE_STEP_MS) return;
     let share = stream.share;
-    if (lanes > 0 && pressed * 2 >= lanes) share = Math.max(SHARE_MIN, share * SHARE_DOWN);
-    else if (share < 1 && now - stream.calmSince >= SHARE_CALM_MS) share = Math.min(1, share * SHARE_UP);
+    if (lanes > 0 && pressed * 2 >= lanes) share *= SHARE_DOWN;
+    else if (share < 1 && now - stream.calmSince >= SHARE_CALM_MS) share *= SHARE_UP;
+    this.setShare(stream, share, now);
+  }
+
+  private setShare(stream: Stream, wanted: number, now: number): void {
+    const share = Math.min(1, Math.max(SHARE_MIN, wanted));
     if (share === stream.share) return;
     stream.share = share;
     stream.shareAt = now;
+    stream.calmSince = now;
     this.media.uplink(stream.key & 15, share);
   }
 

@@ -39,7 +39,7 @@ export interface TransportStats {
   counters: RouterCounters & LinkCounters;
 }
 
-const NO_LINK_COUNTERS: LinkCounters = { junk: 0, unknown: 0, flooded: 0, failed: 0, oversized: 0 };
+const NO_LINK_COUNTERS: LinkCounters = { junk: 0, unknown: 0, flooded: 0, failed: 0 };
 
 export class Transport implements TransportSide {
   private readonly router: Router;
@@ -182,6 +182,18 @@ export class Transport implements TransportSide {
     return { links, incoming, outgoing, counters };
   }
 
+  /** What is held in memory, for tests and diagnosis. */
+  size(): { ringBytes: number; ringFrames: number; missing: number } {
+    const size = { ringBytes: 0, ringFrames: 0, missing: 0 };
+    for (const stream of this.router.streams.values()) {
+      size.ringBytes += stream.ring.bytes;
+      size.ringFrames += stream.ring.frames;
+      size.missing += stream.audio.pending;
+      for (const gaps of stream.video.values()) size.missing += gaps.pending;
+    }
+    return size;
+  }
+
   close(): void {
     for (const peer of [...this.links.keys()]) this.closeLink(peer);
     for (const key of [...this.router.streams.keys()]) this.router.forget(key);
@@ -197,5 +209,4 @@ function addTo(sum: LinkCounters, more: LinkCounters): void {
   sum.unknown += more.unknown;
   sum.flooded += more.flooded;
   sum.failed += more.failed;
-  sum.oversized += more.oversized;
 }
