@@ -31,6 +31,8 @@ const QUICK: Effort = Effort {
     depth: 1,
     attempts: 200,
 };
+/// Exchanges tried on a timeout, times the receivers in the room (counted as 100 at least).
+const EXCHANGES: usize = 20_000;
 /// On a timeout.
 const THOROUGH: Effort = Effort {
     depth: 3,
@@ -123,6 +125,17 @@ impl Plan {
             let fresh_unserved = place::place(&self.room, &mut fresh, &direct, THOROUGH);
             if self.is_better((&fresh, &fresh_unserved), (&shape, &unserved), now) {
                 (shape, unserved) = (fresh, fresh_unserved);
+            }
+            if !unserved.is_empty() {
+                // The bigger the room the dearer an exchange, and the less one more receiver weighs.
+                let seats = self.held.len() + unserved.len();
+                (shape, unserved) = place::exchange(
+                    &self.room,
+                    shape,
+                    unserved,
+                    &direct,
+                    EXCHANGES / seats.max(100),
+                );
             }
         }
         self.commit(shape, unserved, &cause, now)

@@ -148,6 +148,66 @@ pub(super) fn place(
     unserved
 }
 
+/// Where the greedy way ends short of what is possible: let an unserved receiver take the place of a served one, and
+/// keep that if fewer go without in the end. Tries at most `attempts` exchanges.
+pub(super) fn exchange(
+    room: &Room,
+    shape: Shape,
+    unserved: BTreeMap<Seat, Reason>,
+    direct: &BTreeSet<StreamId>,
+    mut attempts: usize,
+) -> (Shape, BTreeMap<Seat, Reason>) {
+    let (mut shape, mut unserved) = (shape, unserved);
+    'again: loop {
+        for &(id, child) in unserved
+            .iter()
+            .filter(|(_, why)| **why == Reason::NoCapacity)
+            .map(|(seat, _)| seat)
+        {
+            let Some(stream) = room.streams.get(&id) else {
+                continue;
+            };
+            let parents: Vec<NodeId> = shape
+                .tree(id)
+                .parent
+                .keys()
+                .copied()
+                .chain([stream.root])
+                .collect();
+            for parent in parents {
+                for (other, kid) in shape.edges_of(parent) {
+                    if attempts == 0 {
+                        return (shape, unserved);
+                    }
+                    let mut trial = shape.clone();
+                    trial.detach(room, other, kid);
+                    if !trial.allowed(room, id, child, parent)
+                        || trial.fit(room, id, child, parent, true).is_none()
+                    {
+                        continue;
+                    }
+                    attempts -= 1;
+                    trial.attach(room, id, child, parent);
+                    let left = place(
+                        room,
+                        &mut trial,
+                        direct,
+                        Effort {
+                            depth: 2,
+                            attempts: 200,
+                        },
+                    );
+                    if left.len() < unserved.len() {
+                        (shape, unserved) = (trial, left);
+                        continue 'again;
+                    }
+                }
+            }
+        }
+        return (shape, unserved);
+    }
+}
+
 struct Work<'a> {
     room: &'a Room,
     shape: &'a mut Shape,
@@ -177,14 +237,32 @@ impl Work<'_> {
             .collect()
     }
 
+    /// What a node could forward once its own streams are sent; before that, whether a subtree hangs on it.
     fn strength(&self, id: StreamId, node: NodeId) -> (bool, u64) {
         let orphan = !self.shape.tree(id).is_leaf(node);
-        let facts = self
+        let Some(facts) = self
             .room
             .nodes
             .get(&node)
-            .filter(|node| node.facts.forwards && node.facts.slots > 0);
-        (orphan, facts.map_or(0, |node| node.budget))
+            .filter(|node| node.facts.forwards && node.facts.slots > 0)
+        else {
+            return (orphan, 0);
+        };
+        let own: u64 = self
+            .room
+            .streams
+            .values()
+            .filter(|stream| stream.root == node)
+            .map(|stream| {
+                let near = self
+                    .room
+                    .receivers(stream)
+                    .filter(|&child| !self.room.barred(node, child))
+                    .count() as u64;
+                stream.low() * near
+            })
+            .sum();
+        (orphan, facts.budget.saturating_sub(own))
     }
 
     /// The best parent there is room at.
