@@ -1,0 +1,130 @@
+/**
+ * The microphone's path through the media worker: blocks of 20 ms in, Opus packets out, each with a copy of the one
+ * before. While muted nothing of the room is encoded; a silence marker each 200 ms says that the sender is there.
+ */
+import { ClockMap } from "./clock.ts";
+import { rmsLevel, SILENCE } from "./level.ts";
+import { joinPackets } from "./redundancy.ts";
+import type { CapturedBlock } from "./worklets.ts";
+
+const RATE = 48_000;
+const BLOCK_US = 20_000;
+/** Blocks an encoder may have before it; Opus takes 0.1 ms, so more means a worker that stood still. */
+const MOST_QUEUED = 10;
+const MARK_EVERY = 10;
+
+export interface AudioOut {
+  packet(packet: { captureUs: number; level: number }, payload: Uint8Array<ArrayBuffer>): void;
+  failed(message: string): void;
+}
+
+export class AudioSender {
+  readonly #out: AudioOut;
+  readonly #nowMs: () => number;
+  readonly #port: MessagePort;
+  readonly #bps: number;
+  #clock = new ClockMap();
+  #encoder: AudioEncoder | null = null;
+  #failures = 0;
+  /** Blocks in the encoder, oldest first: every block gives one packet, whatever time stamps it comes with. */
+  readonly #inside: { captureUs: number; level: number }[] = [];
+  #previous: { packet: Uint8Array; captureUs: number } | null = null;
+  #muted: boolean;
+  #sinceMark = 0;
+  #packets = 0;
+  #level = SILENCE;
+  #stamp = 0;
+
+  constructor(port: MessagePort, bps: number, muted: boolean, out: AudioOut, nowMs: () => number) {
+    this.#port = port;
+    this.#bps = bps;
+    this.#muted = muted;
+    this.#out = out;
+    this.#nowMs = nowMs;
+    port.onmessage = ({ data }: MessageEvent<CapturedBlock>) => this.#block(data);
+  }
+
+  set muted(muted: boolean) {
+    this.#muted = muted;
+    this.#sinceMark = MARK_EVERY;
+    this.#previous = null;
+  }
+
+  /** Of the last block, as RFC 6464; silence while muted. */
+  get level(): number {
+    return this.#level;
+  }
+
+  get packets(): number {
+    return this.#packets;
+  }
+
+  close(): void {
+    this.#port.close();
+    if (this.#encoder?.state === "configured") this.#encoder.close();
+    this.#encoder = null;
+  }
+
+  #block({ frame, pcm }: CapturedBlock): void {
+    // The block came when its last sample had: that is what the fastest delivery tells of.
+    const endUs = this.#clock.map(((frame + pcm.length) * 1e6) / RATE, this.#nowMs() * 1000);
+    const captureUs = Math.max(endUs - BLOCK_US, 0);
+    if (this.#muted) {
+      this.#level = SILENCE;
+      this.#sinceMark += 1;
+      if (this.#sinceMark < MARK_EVERY) return;
+      this.#sinceMark = 0;
+      this.#out.packet({ captureUs, level: SILENCE }, joinPackets(new Uint8Array(0), []));
+      return;
+    }
+    this.#level = rmsLevel(pcm);
+    this.#encoder ??= this.#make();
+    if (this.#encoder.state !== "configured" || this.#encoder.encodeQueueSize > MOST_QUEUED) return;
+    const data = new AudioData({
+      format: "f32-planar",
+      sampleRate: RATE,
+      numberOfFrames: pcm.length,
+      numberOfChannels: 1,
+      timestamp: this.#stamp,
+      data: pcm,
+    });
+    this.#stamp += BLOCK_US;
+    this.#inside.push({ captureUs, level: this.#level });
+    this.#encoder.encode(data);
+    data.close();
+  }
+
+  #make(): AudioEncoder {
+    this.#inside.length = 0;
+    this.#previous = null;
+    const encoder = new AudioEncoder({
+      output: (chunk) => this.#output(chunk),
+      error: (error) => {
+        this.#encoder = null;
+        this.#failures += 1;
+        if (this.#failures > 3) this.#out.failed(error.message);
+      },
+    });
+    encoder.configure({
+      codec: "opus",
+      sampleRate: RATE,
+      numberOfChannels: 1,
+      bitrate: this.#bps,
+      opus: { frameDuration: BLOCK_US },
+    });
+    return encoder;
+  }
+
+  #output(chunk: EncodedAudioChunk): void {
+    const block = this.#inside.shift();
+    if (block === undefined || this.#muted) return;
+    const packet = new Uint8Array(chunk.byteLength);
+    chunk.copyTo(packet);
+    // A copy must be the block just before: after a hole its place in time would be wrong.
+    const previous = this.#previous;
+    const adjoining = previous !== null && block.captureUs - previous.captureUs < 1.5 * BLOCK_US;
+    this.#previous = { packet, captureUs: block.captureUs };
+    this.#packets += 1;
+    this.#out.packet(block, joinPackets(packet, adjoining ? [previous.packet] : []));
+  }
+}
