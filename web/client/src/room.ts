@@ -1,0 +1,288 @@
+/**
+ * The room as a user interface holds it: puts together the session (server, keys, links), the media worker, the views
+ * and this person's own devices, and keeps the promises of `api.ts`.
+ */
+import type { OrderLog, Room, RoomOptions, RoomState, View } from "./api.ts";
+import { CAMERA_LAYERS, MICROPHONE_BPS, missingForMedia, VideoCapture } from "./media/capture.ts";
+import { fit } from "./media/layers.ts";
+import { type Captured, Sound } from "./media/sound.ts";
+import { chatText } from "./session/chat.ts";
+import { Session } from "./session/session.ts";
+import { roomState } from "./session/view.ts";
+import { Views } from "./session/views.ts";
+import type { Policy, StreamRef, VideoLayer } from "./signal/messages.ts";
+import { type Answer, ask } from "./signal/socket.ts";
+import type { FromWorker, ToWorker } from "./worker/messages.ts";
+
+/** Camera and microphone travel together. */
+const CAMERA_STREAM = 0;
+/** Each packet carries the one before it once more. */
+const AUDIO_ON_THE_WIRE_BPS = 2 * MICROPHONE_BPS;
+
+export interface Looked {
+  /** Display names in order of arrival, at most 50. */
+  names: string[];
+  count: number;
+}
+
+/** For tests and for finding out what went wrong; no user interface needs it. */
+export interface Diagnosis {
+  /** Every order received, oldest first (the last 2000). */
+  readonly orders: OrderLog;
+  /** Lets the worker keep digests of the frames that pass. */
+  trace(on: boolean): void;
+}
+
+/** Makes a room on the server and says its id. The secret is the caller's to make (`makeSecret`). */
+export function createRoom(signalUrl: string, policy?: Policy): Promise<Answer<{ room: string }>> {
+  return ask(signalUrl, policy === undefined ? { type: "create" } : { type: "create", policy }, (message) =>
+    message.type === "created" ? { room: message.room } : null,
+  );
+}
+
+/** Who is in a room, without entering. */
+export function lookRoom(signalUrl: string, room: string): Promise<Answer<Looked>> {
+  return ask(signalUrl, { type: "look", room }, (message) =>
+    message.type === "looked" ? { names: message.names, count: message.count } : null,
+  );
+}
+
+/** Enters a room. Returns at once; `state.connection` tells how it goes. */
+export function joinRoom(options: RoomOptions): Room & Diagnosis {
+  return new JoinedRoom(options);
+}
+
+class JoinedRoom implements Room, Diagnosis {
+  readonly #session: Session;
+  readonly #worker: Worker;
+  readonly #sound: Sound;
+  readonly #views: Views;
+  readonly #listeners = new Set<() => void>();
+  /** What the worker cannot take before it knows its node. */
+  #waiting: { message: ToWorker; transfer: Transferable[] }[] | null = [];
+  #state: RoomState | null = null;
+  #capture: VideoCapture | null = null;
+  #layers: VideoLayer[] = [];
+  #microphone: Captured | null = null;
+  #muted = false;
+  /** Changes of the microphone, one after another: opening takes time. */
+  #microphoneWork: Promise<void> = Promise.resolve();
+  #freed = false;
+
+  constructor(options: RoomOptions) {
+    const { signalUrl, room, secret, name, createWorker, captureWorkletUrl, playoutWorkletUrl, uplinkBps } = options;
+    this.#worker = createWorker();
+    this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#fromWorker(data);
+    this.#worker.onerror = ({ message }) => this.#fromWorker({ type: "fatal", message });
+    this.#session = new Session(
+      {
+        signalUrl,
+        room,
+        secret,
+        name,
+        capabilities: { frames: true, forward: !savesData() },
+        ...(uplinkBps === undefined ? {} : { uplinkBps }),
+      },
+      {
+        changed: () => this.#changed(),
+        joined: (node) => this.#init(node),
+        rejoined: () => this.#views.restate(),
+        toWorker: (message, transfer) => this.#toWorker(message, transfer),
+        ended: () => this.#free(),
+      },
+    );
+    this.#sound = new Sound({ captureWorkletUrl, playoutWorkletUrl }, (state) =>
+      this.#session.dispatch({ from: "page", event: { type: "sound_held", held: state === "suspended" } }),
+    );
+    this.#views = new Views({
+      model: () => this.#session.model,
+      toWorker: (message, transfer) => this.#toWorker(message, transfer),
+      want: (wants) => this.#session.send({ type: "want", wants }),
+    });
+    document.addEventListener("visibilitychange", this.#onVisibility);
+    globalThis.addEventListener("pagehide", this.#onPageHide);
+    this.#onVisibility();
+    const missing = missingForMedia();
+    if (missing.length > 0) {
+      this.#session.fail(
+        "unsupported",
+        `This browser cannot take part in a call: it lacks ${missing.join(", ")}. Open the link in a current Chrome, Edge or Firefox.`,
+      );
+    }
+  }
+
+  get state(): RoomState {
+    this.#state ??= roomState(this.#session.model, Date.now());
+    return this.#state;
+  }
+
+  get orders(): OrderLog {
+    return this.#session.orders;
+  }
+
+  subscribe(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  setMicrophone(track: MediaStreamTrack | null): Promise<void> {
+    this.#microphoneWork = this.#microphoneWork.then(() => this.#takeMicrophone(track));
+    return this.#microphoneWork;
+  }
+
+  async setCamera(track: MediaStreamTrack | null): Promise<void> {
+    this.#capture?.close();
+    this.#capture = null;
+    this.#layers = [];
+    if (track && !this.#freed) {
+      const { width, height } = track.getSettings();
+      this.#layers = CAMERA_LAYERS.map((layer) => ({
+        ...(width && height ? fit(layer, { width, height }) : { width: layer.width, height: layer.height }),
+        bps: layer.bps,
+      }));
+      this.#capture = new VideoCapture(CAMERA_STREAM, track, CAMERA_LAYERS, (message, transfer) =>
+        this.#toWorker(message, transfer),
+      );
+    }
+    this.#sendingChanged();
+  }
+
+  setMuted(muted: boolean): void {
+    this.#muted = muted;
+    this.#toWorker({ type: "mute", stream: CAMERA_STREAM, muted });
+    this.#sendingChanged();
+  }
+
+  setHand(raised: boolean): void {
+    this.#session.setPresence({ hand: raised });
+  }
+
+  attach(stream: StreamRef, canvas: HTMLCanvasElement): View {
+    return this.#views.attach(stream, canvas);
+  }
+
+  sendChat(text: string): void {
+    void this.#session.sendChat(chatText(text));
+  }
+
+  watchTrees(on: boolean): void {
+    this.#session.watchTrees(on);
+  }
+
+  setPolicy(policy: Policy): void {
+    this.#session.send({ type: "set_policy", policy });
+  }
+
+  async setSpeaker(deviceId: string): Promise<void> {
+    await this.#sound.setSpeaker(deviceId);
+  }
+
+  resumeSound(): Promise<boolean> {
+    return this.#sound.resume();
+  }
+
+  trace(on: boolean): void {
+    this.#toWorker({ type: "trace", on });
+  }
+
+  close(): void {
+    this.#session.close();
+  }
+
+  async #takeMicrophone(track: MediaStreamTrack | null): Promise<void> {
+    if (this.#microphone) {
+      this.#toWorker({ type: "audio_source", stream: CAMERA_STREAM, port: null, bps: 0 });
+      this.#microphone.stop();
+      this.#microphone = null;
+    }
+    const captured = track && !this.#freed ? await this.#sound.capture(track) : null;
+    if (captured && this.#freed) captured.stop();
+    else if (captured) {
+      this.#microphone = captured;
+      const { port } = captured;
+      this.#toWorker({ type: "audio_source", stream: CAMERA_STREAM, port, bps: MICROPHONE_BPS }, [port]);
+    }
+    this.#sendingChanged();
+  }
+
+  /** States what we send now: to the others, and in our own state. */
+  #sendingChanged(): void {
+    const speaks = this.#microphone !== null;
+    const microphone = !speaks ? "off" : this.#muted ? "muted" : "on";
+    const camera = this.#capture === null ? "off" : "on";
+    this.#session.dispatch({
+      from: "page",
+      event: { type: "sending", sending: { microphone, camera, layers: this.#layers } },
+    });
+    this.#session.setPresence({ microphone: microphone === "on", camera: camera === "on" });
+    if (speaks || this.#layers.length > 0) {
+      const audio_bps = speaks ? AUDIO_ON_THE_WIRE_BPS : null;
+      this.#session.publish({ stream: CAMERA_STREAM, kind: "camera", audio_bps, layers: this.#layers });
+    } else {
+      this.#session.unpublish(CAMERA_STREAM);
+    }
+  }
+
+  #fromWorker(message: FromWorker): void {
+    if (this.#freed) return;
+    if (message.type === "tick") {
+      if (message.stream === CAMERA_STREAM) this.#capture?.tick();
+      return;
+    }
+    this.#session.handleWorker(message);
+    if (message.type === "stats") {
+      this.#views.check(Date.now());
+    } else if (message.type === "encoding" && message.stream === CAMERA_STREAM && this.#capture) {
+      this.#layers = message.layers.map(({ width, height, bps }) => ({ width, height, bps: Math.round(bps) }));
+      this.#sendingChanged();
+    } else if (message.type === "encoder_failed" && message.stream === CAMERA_STREAM && this.#capture) {
+      this.#layers = [];
+      this.#sendingChanged();
+    }
+  }
+
+  #init(node: number): void {
+    const { port } = this.#sound;
+    this.#worker.postMessage({ type: "init", node, playout: port } satisfies ToWorker, [port]);
+    const waiting = this.#waiting ?? [];
+    this.#waiting = null;
+    for (const { message, transfer } of waiting) this.#worker.postMessage(message, transfer);
+  }
+
+  #toWorker(message: ToWorker, transfer: Transferable[] = []): void {
+    if (this.#freed) return;
+    if (this.#waiting === null) this.#worker.postMessage(message, transfer);
+    else if (message.type === "video_frame") message.frame.close();
+    else this.#waiting.push({ message, transfer });
+  }
+
+  #changed(): void {
+    this.#state = null;
+    for (const listener of this.#listeners) listener();
+  }
+
+  readonly #onVisibility = (): void => {
+    this.#toWorker({ type: "visibility", visible: !document.hidden });
+  };
+
+  readonly #onPageHide = (): void => this.close();
+
+  #free(): void {
+    if (this.#freed) return;
+    this.#capture?.close();
+    this.#capture = null;
+    this.#microphone?.stop();
+    this.#microphone = null;
+    this.#freed = true;
+    document.removeEventListener("visibilitychange", this.#onVisibility);
+    globalThis.removeEventListener("pagehide", this.#onPageHide);
+    this.#views.close();
+    this.#sound.close();
+    this.#worker.terminate();
+  }
+}
+
+/** The person asked the browser to save data: others' streams should not pass through here. */
+function savesData(): boolean {
+  return (navigator as { connection?: { saveData?: boolean } }).connection?.saveData === true;
+}

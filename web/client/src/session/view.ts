@@ -1,0 +1,194 @@
+/** From what is known (`state.ts`) to what people are shown: streams, quality and notices, in words. Pure. */
+import type { Notice, Person, PersonStream, Quality, RoomState } from "../api.ts";
+import type { Publication, StreamRef } from "../signal/messages.ts";
+import { streamId } from "./plan.ts";
+import { type Arrival, arrival, type Level, LOST_MS, levelOf, qualityWords } from "./quality.ts";
+import { cannotOpen, type Model, type Other } from "./state.ts";
+
+export function roomState(model: Model, nowMs: number): RoomState {
+  const others = [...model.others.values()];
+  const judged = new Map(others.map((other) => [other.participant.node, judge(model, other, nowMs)]));
+  const known = [...judged.values()].filter(({ level }) => level !== "unknown");
+  const everybody = known.length > 1 && known.every(({ level }) => level !== "good");
+  return {
+    connection: model.connection,
+    me: model.me,
+    policy: model.policy,
+    others: others.map((other) => person(model, other, judged.get(other.participant.node) as Judged, everybody, nowMs)),
+    chat: model.chat.map(({ body: _, ...entry }) => entry),
+    notices: notices(model, others, nowMs),
+    trees: model.trees,
+    activeSpeaker: model.speakers.active,
+    sending: model.sending,
+    stats: model.stats.at(-1) ?? null,
+  };
+}
+
+function person(model: Model, other: Other, judged: Judged, everybody: boolean, nowMs: number): Person {
+  const { node, name, presence, connected, publications } = other.participant;
+  const through = judged.parent !== null && judged.parent !== node ? nameOf(model, judged.parent) : null;
+  const quality: Quality = {
+    level: judged.level,
+    words: qualityWords({ name, level: judged.level, loss: judged.loss, everybody, through }),
+  };
+  return {
+    node,
+    name,
+    presence,
+    verified: other.verified !== false,
+    connected,
+    streams: publications.map((publication) => personStream(model, other, publication, nowMs)),
+    audioLevel: other.level,
+    quality,
+  };
+}
+
+function nameOf(model: Model, node: number): string {
+  return model.others.get(node)?.participant.name ?? "somebody who has left";
+}
+
+function personStream(model: Model, other: Other, publication: Publication, nowMs: number): PersonStream {
+  const ref = { node: other.participant.node, stream: publication.stream };
+  const largest = publication.layers.at(-1);
+  return {
+    ref,
+    kind: publication.kind,
+    audio: publication.audio_bps !== null,
+    video: publication.layers.length > 0,
+    ...streamState(model, other, ref, publication, nowMs),
+    width: largest?.width ?? 0,
+    height: largest?.height ?? 0,
+  };
+}
+
+function streamState(
+  model: Model,
+  other: Other,
+  ref: StreamRef,
+  publication: Publication,
+  nowMs: number,
+): Pick<PersonStream, "state" | "why"> {
+  const edge = model.plan.parents.get(streamId(ref));
+  const name = other.participant.name;
+  if (edge?.parent === null && edge.reason === "no_capacity") {
+    return {
+      state: "unserved",
+      why: `Nobody has upload to spare to bring ${name} to you. If somebody turns off a camera, it starts by itself.`,
+    };
+  }
+  if (edge?.parent === null && edge.reason === "unreachable") {
+    return {
+      state: "unserved",
+      why: `No way from ${name} to you was found: neither directly nor through anybody else in the room.`,
+    };
+  }
+  const flow = model.flows.get(streamId(ref));
+  if (!flow) return { state: "waiting", why: null };
+  // A muted microphone without a camera has nothing to send.
+  const quiet = publication.layers.length === 0 && !other.participant.presence.microphone;
+  if (quiet || nowMs - flow.movedMs < LOST_MS) return { state: "live", why: null };
+  return { state: "lost", why: `Nothing has come from ${name} for a while. Another way is being looked for.` };
+}
+
+interface Judged extends Arrival {
+  level: Level;
+  parent: number | null;
+}
+
+/** The quality of the worst of somebody's streams. */
+function judge(model: Model, other: Other, nowMs: number): Judged {
+  let worst: Judged = { level: "unknown", loss: 0, rate: null, parent: null };
+  const ranks: Level[] = ["unknown", "good", "fair", "poor", "lost"];
+  const [first, last] = [model.stats[0], model.stats.at(-1)];
+  for (const publication of other.participant.publications) {
+    const ref = { node: other.participant.node, stream: publication.stream };
+    const id = streamId(ref);
+    const before = first?.incoming.find(({ stream }) => streamId(stream) === id);
+    const now = last?.incoming.find(({ stream }) => streamId(stream) === id);
+    let judged: Judged | null = null;
+    if (streamState(model, other, ref, publication, nowMs).state === "lost") {
+      judged = { level: "lost", loss: 1, rate: 0, parent: now?.parent ?? null };
+    } else if (before && now && first !== last) {
+      const audio = other.participant.presence.microphone ? (publication.audio_bps ?? 0) : 0;
+      const video = now.layer === null ? 0 : (publication.layers[now.layer]?.bps ?? 0);
+      const seen = arrival(before, now, audio + video);
+      judged = { ...seen, level: levelOf(seen), parent: now.parent };
+    }
+    if (judged && ranks.indexOf(judged.level) > ranks.indexOf(worst.level)) worst = judged;
+  }
+  return worst;
+}
+
+/** The server's refusal of something is shown for this long. */
+const REFUSED_MS = 10_000;
+const ORDER = { bad: 0, warn: 1, info: 2 } as const;
+
+function notices(model: Model, others: readonly Other[], nowMs: number): Notice[] {
+  const list: Notice[] = [];
+  const add = (severity: Notice["severity"], id: string, text: string) => list.push({ id, severity, text });
+
+  if (model.fatal !== null) {
+    add("bad", "media", "Pictures and sound have stopped in this page. Reload it to go on.");
+  }
+  const wrong = others.filter(({ verified }) => verified === false);
+  if (wrong.length > 0 && wrong.length === others.length) {
+    add(
+      "bad",
+      "secret",
+      "The link you opened does not fit this room: the part behind # is missing or damaged. You can neither see nor hear anybody. Ask for the link again and open it as it was sent.",
+    );
+  } else {
+    for (const { participant } of wrong) {
+      add(
+        "warn",
+        `unverified:${participant.node}`,
+        `${participant.name} has opened a link that does not fit this room, and can neither see nor hear you. Send ${participant.name} the link again.`,
+      );
+    }
+  }
+  for (const other of others) {
+    const { node, name, publications } = other.participant;
+    if (other.link === "refused") {
+      add(
+        "bad",
+        `signature:${node}`,
+        `The direct connection to ${name} was refused, because what arrived for it was not signed by ${name}. The server, or somebody between you and it, may have changed it.`,
+      );
+    }
+    if (other.verified !== true) continue;
+    const served = publications.every((one) => {
+      const { state } = streamState(model, other, { node, stream: one.stream }, one, nowMs);
+      return state === "live";
+    });
+    if (other.link === "never" && !(served && publications.length > 0)) {
+      add(
+        "bad",
+        `unreachable:${node}`,
+        `Your network and ${name}'s cannot connect directly, and this version of Grove has no relay to help out. You see and hear each other only if somebody else in the room can pass it on; another network, such as a phone's, often works.`,
+      );
+    }
+    if (cannotOpen(other, nowMs)) {
+      add(
+        "warn",
+        `undecodable:${node}`,
+        `What arrives from ${name} cannot be opened. If it does not pass, ${name} should leave and join again.`,
+      );
+    }
+  }
+  if (model.encoderFailed !== null) {
+    add(
+      "warn",
+      "encoder",
+      "This browser cannot send your picture. The others still hear you; another camera may work.",
+    );
+  } else if (model.uplinkFull) {
+    add(
+      "warn",
+      "uplink",
+      "Your upload is narrow at present, so the others see you less sharply. Turning off your camera would help the sound.",
+    );
+  }
+  if (model.refused && nowMs - model.refused.atMs < REFUSED_MS) add("warn", "refused", model.refused.message);
+  if (model.soundHeld) add("info", "sound", "The browser holds the sound back until you click anywhere in the page.");
+  return list.sort((a, b) => ORDER[a.severity] - ORDER[b.severity]);
+}

@@ -1,0 +1,56 @@
+import { expect, test } from "vitest";
+import { parseServerMessage } from "./parse.ts";
+
+const participant = {
+  node: 3,
+  id: "abc",
+  name: "Ana",
+  identity: { nonce: "", kem_key: "", sign_key: "", mac: "" },
+  capabilities: { frames: true, forward: true },
+  presence: { microphone: false, camera: true, hand: false },
+  publications: [{ stream: 0, kind: "camera", audio_bps: null, layers: [{ width: 320, height: 180, bps: 150_000 }] }],
+  connected: true,
+};
+const joined = {
+  type: "joined",
+  node: 4,
+  resume: "token",
+  resumed: false,
+  policy: { kind: "tree", branching: 2 },
+  participants: [participant],
+  chat: [{ node: 3, name: "Ana", at_ms: 1, body: "x" }],
+  ice_servers: [],
+  orders: { epoch: 1, reset: true, changes: [{ order: "link", peer: 3, offer: true }] },
+};
+
+test("a whole joined message passes as it is", () => {
+  expect(parseServerMessage(JSON.stringify(joined))).toEqual(joined);
+});
+
+test("fields and words that a newer server adds are let through", () => {
+  const order = { order: "parent", stream: { node: 1, stream: 0 }, parent: null, layers: [], reason: "eclipse" };
+  const message = { type: "orders", epoch: 2, reset: false, changes: [order], season: "autumn" };
+  expect(parseServerMessage(JSON.stringify(message))).toEqual(message);
+});
+
+const refused: [string, unknown][] = [
+  ["no text", new Uint8Array(3)],
+  ["no JSON", "{"],
+  ["no object", "3"],
+  ["no type", "{}"],
+  ["an unknown type", '{"type":"sing"}'],
+  ["the name of an object's own method as type", '{"type":"toString"}'],
+  ["a node that is no u16", '{"type":"left","node":70000,"why":"left"}'],
+  ["a node that is a text", '{"type":"left","node":"3","why":"left"}'],
+  ["a stream beyond 15", '{"type":"unpublished","stream":{"node":1,"stream":16}}'],
+  ["mail without a body", '{"type":"mail","from":1}'],
+  ["a description of no kind", '{"type":"description","from":1,"kind":"pranswer","sdp":"","signature":""}'],
+  ["an unknown order", '{"type":"orders","epoch":1,"reset":false,"changes":[{"order":"dance","peer":1}]}'],
+  [
+    "joined with a participant without keys",
+    JSON.stringify({ ...joined, participants: [{ ...participant, identity: {} }] }),
+  ],
+];
+test.each(refused)("%s is refused", (_, data) => {
+  expect(parseServerMessage(data)).toBeNull();
+});
