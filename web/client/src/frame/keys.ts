@@ -56,10 +56,10 @@ export function makeSecret(): string {
   return toBase64url(crypto.getRandomValues(new Uint8Array(SECRET_BYTES)));
 }
 
-/** The keys of a room; null when `secret` is not the base64url of 16 bytes. */
+/** The keys of a room; null when `secret` is not the base64url of 16 bytes, or `room` has more than 65535 bytes. */
 export async function roomKeys(room: string, secret: string): Promise<RoomKeys | null> {
   const bytes = fromBase64url(secret);
-  if (bytes?.length !== SECRET_BYTES) return null;
+  if (bytes?.length !== SECRET_BYTES || utf8(room).length > 0xffff) return null;
   const [identity, chat] = await Promise.all([
     hkdf(bytes, utf8(room), utf8("Grove 1 identity"), 32),
     hkdf(bytes, utf8(room), utf8("Grove 1 chat"), 16),
