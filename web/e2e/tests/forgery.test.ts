@@ -1,0 +1,63 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Participant } from "../harness/participant.ts";
+import { untilAllReceive } from "../harness/participant.ts";
+import { Scene } from "../harness/scene.ts";
+import type { Forgery } from "../harness/tap.ts";
+import { until } from "../harness/wait.ts";
+
+let scene: Scene;
+beforeAll(async () => {
+  scene = await Scene.start();
+});
+afterAll(() => scene?.end());
+
+interface Counts {
+  opened: number;
+  /** Everything that was turned away, for whatever reason. */
+  turnedAway: number;
+  decoded: number;
+}
+
+async function counts(person: Participant, from: number): Promise<Counts> {
+  const stats = (await person.state())?.stats;
+  const incoming = stats?.incoming.filter((i) => i.stream.node === from) ?? [];
+  const senders = stats?.senders ?? [];
+  const of = senders.find((s) => s.node === from);
+  return {
+    opened: of?.opened ?? 0,
+    turnedAway:
+      senders.reduce((sum, s) => sum + s.refused + s.replayed + s.malformed, 0) +
+      incoming.reduce((sum, i) => sum + i.duplicates, 0),
+    decoded: incoming.reduce((sum, i) => sum + i.framesDecoded, 0),
+  };
+}
+
+test("altered, replayed, truncated and made-up frames are counted and never opened, and the call goes on", async () => {
+  const link = await scene.room({ kind: "mesh" });
+  const ana = await scene.enter(link, "Ana", { tap: true });
+  const ben = await scene.enter(link, "Ben");
+  await untilAllReceive([ana, ben]);
+  const node = await ana.me();
+  for (const kind of ["altered", "replayed", "truncated", "noise"] satisfies Forgery[]) {
+    const before = await counts(ben, node);
+    const sent = await ana.tap.forge(kind, 6);
+    expect(sent).toBeGreaterThanOrEqual(6);
+    await until(
+      `${kind} frames are counted`,
+      async () => {
+        const now = await counts(ben, node);
+        return now.turnedAway >= before.turnedAway + sent || `${now.turnedAway - before.turnedAway} of ${sent}`;
+      },
+      { ms: 8000, dump: () => ben.dump() },
+    );
+    await until(`the call goes on after ${kind} frames`, async () => {
+      const now = await counts(ben, node);
+      return now.decoded > before.decoded + 40 || `${now.decoded - before.decoded} decoded`;
+    });
+  }
+  // Nothing was opened that Ana did not seal.
+  const own = (await ana.state())?.stats?.own[0];
+  const sealed = (own?.audioPackets ?? 0) + (own?.layers ?? []).reduce((sum, layer) => sum + layer.frames, 0);
+  expect((await counts(ben, node)).opened).toBeLessThanOrEqual(sealed + 100);
+  expect(await ben.movingTiles()).toEqual(["Ana"]);
+});
