@@ -20,8 +20,8 @@ export interface Have {
 }
 
 export type Control =
-  /** Alive. `n` counts; `e` is the highest `n` heard, `d` how long ago, ms. */
-  | { t: "hb"; n: number; e?: number; d?: number }
+  /** Alive. `n` counts; `f` frames were sent on this link so far; `e` is the last `n` heard, `d` how long ago, ms. */
+  | { t: "hb"; n: number; f: number; e?: number; d?: number }
   /** Child to parent: start now; I have these already. */
   | { t: "take"; s: StreamKey; have: Have[] }
   /** Child to parent: a key frame of this layer, please. */
@@ -30,6 +30,8 @@ export type Control =
   | { t: "need"; s: StreamKey; l: number; n: number[] }
   /** Parent to child: these will not come. */
   | { t: "miss"; s: StreamKey; l: number; n: number[] }
+  /** Parent to child: the newest frame of a layer that has paused, lest its loss go unseen. */
+  | { t: "tip"; s: StreamKey; l: number; g: number; n: number }
   /** Parent to child: the layers that you get at present. */
   | { t: "layers"; s: StreamKey; l: number[] };
 
@@ -53,10 +55,10 @@ export function parseControl(text: unknown): Parsed {
   const m = value as Record<string, unknown>;
   switch (m.t) {
     case "hb": {
-      if (!isInt(m.n, 0xffff_ffff)) return MALFORMED;
-      if (m.e === undefined && m.d === undefined) return { ok: true, message: { t: "hb", n: m.n } };
+      if (!isInt(m.n, 0xffff_ffff) || !isInt(m.f, Number.MAX_SAFE_INTEGER)) return MALFORMED;
+      if (m.e === undefined && m.d === undefined) return { ok: true, message: { t: "hb", n: m.n, f: m.f } };
       if (!isInt(m.e, 0xffff_ffff) || typeof m.d !== "number" || !(m.d >= 0 && m.d <= 60_000)) return MALFORMED;
-      return { ok: true, message: { t: "hb", n: m.n, e: m.e, d: m.d } };
+      return { ok: true, message: { t: "hb", n: m.n, f: m.f, e: m.e, d: m.d } };
     }
     case "take": {
       if (!isInt(m.s, 0xfffff) || !Array.isArray(m.have) || m.have.length > MAX_LAYERS) return MALFORMED;
@@ -78,6 +80,9 @@ export function parseControl(text: unknown): Parsed {
       const n = ints(m.n, MAX_NUMBERS, 0xffff_ffff);
       return n && n.length > 0 ? { ok: true, message: { t: m.t, s: m.s, l: m.l, n } } : MALFORMED;
     }
+    case "tip":
+      if (!isInt(m.s, 0xfffff) || !isLayer(m.l) || !isInt(m.g, 0xffff) || !isInt(m.n, 0xffff_ffff)) return MALFORMED;
+      return { ok: true, message: { t: "tip", s: m.s, l: m.l, g: m.g, n: m.n } };
     case "layers": {
       if (!isInt(m.s, 0xfffff)) return MALFORMED;
       const l = ints(m.l, MAX_LAYERS, MAX_LAYERS - 1);

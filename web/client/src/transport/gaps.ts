@@ -52,13 +52,9 @@ export class Gaps {
   generation = 0;
   /** The last frames cannot be decoded until a key frame above this number comes; null when all is well. */
   broken: number | null = null;
-  /** Frames passed on. */
-  accepted = 0;
   repaired = 0;
   /** Given up although needed (video), or simply never seen (sound). */
   lost = 0;
-  /** Did not come by themselves: asked for, or sound that left a hole. */
-  missed = 0;
   duplicates = 0;
   private readonly missing = new Map<number, Missing>();
   private readonly video: boolean;
@@ -129,6 +125,21 @@ export class Gaps {
     }
   }
 
+  /** The parent says that `number` is the newest and was sent: if it did not come, it is missing and counts. */
+  tip(generation: number, number: number, now: number): void {
+    if (!this.video || this.highest < 0 || number <= this.highest || number - this.highest > MAX_MISSING) return;
+    if (isNewer(this.generation, generation)) return;
+    for (let m = this.highest + 1; m <= number; m += 1) this.note(m, now);
+    this.highest = number;
+    const newest = this.missing.get(number);
+    if (newest) newest.want = "needed";
+    for (let m = number - 1; m > this.key; m -= 1) {
+      const entry = this.missing.get(m);
+      if (!entry) break;
+      if (entry.want === "no") entry.want = "suspect";
+    }
+  }
+
   /** The parent changed: what is missing is asked of the new one from the beginning. */
   reparent(now: number): void {
     for (const entry of this.missing.values()) {
@@ -150,10 +161,7 @@ export class Gaps {
       const age = now - entry.since;
       if (age > KEEP_MS && (entry.gone || !this.video)) {
         this.missing.delete(n);
-        if (!this.video) {
-          this.lost += 1;
-          this.missed += 1;
-        }
+        if (!this.video) this.lost += 1;
         continue;
       }
       if (!this.video || entry.gone) continue;
@@ -167,13 +175,11 @@ export class Gaps {
         entry.gone = true;
         settled = true;
         lost.push(n);
-        if (entry.tries === 0) this.missed += 1;
         if (entry.want === "needed") {
           this.lost += 1;
           this.breakAt(n, now);
         }
       } else if (age >= wait && (entry.tries === 0 || now >= entry.next)) {
-        if (entry.tries === 0) this.missed += 1;
         entry.tries += 1;
         entry.next = now + Math.max(40, bound + 15) * entry.tries;
         ask.push(n);
@@ -234,7 +240,6 @@ export class Gaps {
   }
 
   private took(h: Header, now: number): void {
-    this.accepted += 1;
     this.staleRun = 0;
     this.lastStale = -1;
     if (!this.video) return;

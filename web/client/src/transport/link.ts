@@ -4,7 +4,7 @@
  * as received. Thin: everything that decides is in the pure modules beside it.
  */
 import { type Control, encodeControl, parseControl } from "./control.ts";
-import { Rate, Rtt } from "./meter.ts";
+import { Loss, Rate, Rtt } from "./meter.ts";
 import type { Neighbour } from "./router.ts";
 
 /** Idle time after which a heartbeat goes out. */
@@ -59,6 +59,7 @@ export interface LinkCounters {
 export class Link implements Neighbour {
   readonly peer: number;
   readonly rtt = new Rtt();
+  readonly loss = new Loss();
   readonly sent = new Rate();
   readonly received = new Rate();
   readonly counters: LinkCounters = { junk: 0, unknown: 0, flooded: 0, failed: 0 };
@@ -73,6 +74,8 @@ export class Link implements Neighbour {
   private probedAt = Number.NEGATIVE_INFINITY;
   private tickedAt: number;
   private silenceReported = false;
+  private framesSent = 0;
+  private framesCame = 0;
   private ping = 0;
   private readonly pings = new Float64Array(PINGS);
   private echo: { n: number; at: number } | null = null;
@@ -186,11 +189,9 @@ export class Link implements Neighbour {
     this.pings[this.ping % PINGS] = now;
     this.probedAt = now;
     const echo = this.echo;
-    this.control(
-      echo
-        ? { t: "hb", n: this.ping, e: echo.n, d: Math.min(60_000, Math.round((now - echo.at) * 100) / 100) }
-        : { t: "hb", n: this.ping },
-    );
+    const beat = { t: "hb", n: this.ping, f: this.framesSent } as const;
+    const held = echo ? Math.min(60_000, Math.round((now - echo.at) * 100) / 100) : 0;
+    this.control(echo ? { ...beat, e: echo.n, d: held } : beat);
   }
 
   private sendFrame(channel: Channel, sealed: Uint8Array): boolean {
@@ -202,6 +203,7 @@ export class Link implements Neighbour {
       this.counters.failed += 1;
       return false;
     }
+    this.framesSent += 1;
     this.note(sealed.byteLength);
     return true;
   }
@@ -227,6 +229,7 @@ export class Link implements Neighbour {
       return;
     }
     this.heard(data.byteLength);
+    this.framesCame += 1;
     this.events.frame(this.peer, new Uint8Array(data));
   }
 
@@ -250,6 +253,7 @@ export class Link implements Neighbour {
     const message = parsed.message;
     if (message.t === "hb") {
       this.echo = { n: message.n, at: now };
+      this.loss.note(message.f, this.framesCame, now);
       const { e, d } = message;
       if (e !== undefined && d !== undefined && e !== 0 && (this.ping - e) >>> 0 < PINGS) {
         this.rtt.sample(now - (this.pings[e % PINGS] ?? now) - d);

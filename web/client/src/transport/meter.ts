@@ -63,34 +63,30 @@ export class Rtt {
   }
 }
 
+const LOSS_MS = 5000;
+/** Fewer frames than this say nothing: one on its way would look like a loss of several percent. */
+const LOSS_FRAMES = 50;
+
 /**
- * Share lost over the last 5 s, from running totals of what should have come and what did not come by itself.
+ * Share of a peer's frames that never came over about the last 5 s, from what it says to have sent on this link and
+ * what came. So a loss further up, or a frame dropped on purpose, is not held against the link.
  */
 export class Loss {
-  private readonly slots: { at: number; expected: number; lost: number }[] = [];
+  private readonly marks: { at: number; sent: number; came: number }[] = [];
 
-  add(expected: number, lost: number, now: number): void {
-    const last = this.slots.at(-1);
-    if (last && now - last.at < 250) {
-      last.expected += expected;
-      last.lost += lost;
-    } else this.slots.push({ at: now, expected, lost });
-    this.expire(now);
+  /** The peer had sent `sent` frames in all when it wrote; `came` have come by now. */
+  note(sent: number, came: number, now: number): void {
+    const last = this.marks.at(-1);
+    if (last && sent < last.sent) this.marks.length = 0;
+    if (!last || now - last.at >= 250) this.marks.push({ at: now, sent, came });
+    while (this.marks[1] && now - this.marks[1].at > LOSS_MS) this.marks.shift();
   }
 
-  share(now: number): number {
-    this.expire(now);
-    let expected = 0;
-    let lost = 0;
-    for (const s of this.slots) {
-      expected += s.expected;
-      lost += s.lost;
-    }
-    return expected === 0 ? 0 : Math.min(1, lost / expected);
-  }
-
-  private expire(now: number): void {
-    while (this.slots[0] && now - this.slots[0].at > 5000) this.slots.shift();
+  get share(): number {
+    const first = this.marks[0];
+    const last = this.marks.at(-1);
+    if (!first || !last || last.sent - first.sent < LOSS_FRAMES) return 0;
+    return Math.min(1, Math.max(0, 1 - (last.came - first.came) / (last.sent - first.sent)));
   }
 }
 

@@ -49,6 +49,8 @@ const DROP_ECHO_MS = 200;
 /** Quiet time before the higher layer is tried again; doubled with each failure up to the maximum. */
 export const RETURN_MS = 5000;
 export const RETURN_MAX_MS = 60_000;
+/** A layer whose sender pauses (a still screen): after this the child is told which frame was the last. */
+const TIP_MS = 150;
 /** Repairs may use this share of the allotted rate, so that loss does not feed on itself. */
 const REPAIR_SHARE = 0.5;
 
@@ -82,6 +84,7 @@ export class Lane {
   ceiling = Number.POSITIVE_INFINITY;
   queue: Item[] = [];
   private readonly dropped = new Map<number, Set<number>>();
+  private readonly newest = new Map<number, { generation: number; number: number; at: number; told: boolean }>();
   private tokens: number;
   private repairTokens: number;
   private filled: number;
@@ -171,7 +174,10 @@ export class Lane {
   take(now: number): Item | undefined {
     const item = this.queue.shift();
     if (!item) return undefined;
-    if (item.header.key) this.keyTaken = now;
+    const { key, droppable, spatial, generation, number } = item.header;
+    if (key) this.keyTaken = now;
+    // A repair is older than what was last sent live.
+    if (!droppable && item.kind !== "repair") this.newest.set(spatial, { generation, number, at: now, told: false });
     const size = item.sealed.byteLength;
     this.bytes -= size;
     if (item.kind === "live") this.tokens -= item.header.key ? Math.min(size, this.depth) : size;
@@ -235,8 +241,15 @@ export class Lane {
     return out;
   }
 
-  get oldest(): number | null {
-    return this.queue[0]?.at ?? null;
+  /** Layers that have paused after frames that count, each once per pause. */
+  tips(now: number): { layer: number; generation: number; number: number }[] {
+    const out: { layer: number; generation: number; number: number }[] = [];
+    for (const [layer, tip] of this.newest) {
+      if (tip.told || now - tip.at < TIP_MS || !this.layers.has(layer)) continue;
+      tip.told = true;
+      out.push({ layer, generation: tip.generation, number: tip.number });
+    }
+    return out;
   }
 
   private get depth(): number {

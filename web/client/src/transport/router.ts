@@ -8,8 +8,7 @@
 import { decodeHeader, type Header } from "../frame/header.ts";
 import type { Control, Have } from "./control.ts";
 import { MAX_NUMBERS } from "./control.ts";
-import type { Gaps } from "./gaps.ts";
-import { Loss, Rate } from "./meter.ts";
+import { Rate } from "./meter.ts";
 import { Lane, Outbox, type Port } from "./queue.ts";
 import { AUDIO, type Stored, VIDEO } from "./ring.ts";
 import { type Edge, GRACE_MS, Stream } from "./stream.ts";
@@ -68,7 +67,6 @@ interface Peer {
   port: Neighbour;
   outbox: Outbox;
   takes: Map<StreamKey, Have[]>;
-  loss: Loss;
 }
 
 export class Router {
@@ -79,7 +77,6 @@ export class Router {
   private readonly events: RouterEvents;
   private readonly peers = new Map<number, Peer>();
   private readonly edgeRates = new Map<Edge, Rate>();
-  private readonly losses = new Map<Gaps, { seen: number; missed: number }>();
   private ticked = Number.NaN;
   private chosen = Number.NEGATIVE_INFINITY;
 
@@ -99,7 +96,7 @@ export class Router {
       if (edge) this.edgeRates.get(edge)?.add(sealed.byteLength, this.clock(now));
       this.events.sent(stream, header, sealed, port.peer);
     };
-    this.peers.set(port.peer, { port, outbox, takes: new Map(), loss: new Loss() });
+    this.peers.set(port.peer, { port, outbox, takes: new Map() });
     for (const stream of this.streams.values()) {
       const edge = stream.edges.get(port.peer);
       if (edge) {
@@ -186,8 +183,6 @@ export class Router {
     const stream = this.streams.get(key);
     if (!stream) return;
     for (const child of [...stream.edges.keys()]) this.release(key, child);
-    for (const gaps of stream.video.values()) this.losses.delete(gaps);
-    this.losses.delete(stream.audio);
     this.streams.delete(key);
   }
 
@@ -282,7 +277,7 @@ export class Router {
       if (stream && edge) this.begin(stream, edge, message.have, now);
       return;
     }
-    if (message.t === "miss" || message.t === "layers") {
+    if (message.t === "miss" || message.t === "layers" || message.t === "tip") {
       const parent = stream?.mayDeliver(from);
       if (!stream || !parent) {
         this.counters.misplaced += 1;
@@ -290,6 +285,7 @@ export class Router {
       }
       if (parent !== this.source(stream)) return;
       if (message.t === "miss") stream.video.get(message.l)?.miss(message.n, now);
+      else if (message.t === "tip") stream.video.get(message.l)?.tip(message.g, message.n, now);
       else {
         stream.told(message.l);
         for (const edge of stream.edges.values()) if (edge.started) this.choose(stream, edge, now);
@@ -363,8 +359,7 @@ export class Router {
     const peer = source ? this.peers.get(source.node) : undefined;
     const srtt = peer?.port.srtt ?? 0;
     const bound = peer?.port.bound ?? 200;
-    const tracks: [number, Gaps][] = [...stream.video];
-    for (const [layer, gaps] of tracks) {
+    for (const [layer, gaps] of stream.video) {
       const due = gaps.poll(now, srtt, bound);
       for (let i = 0; i < due.ask.length; i += MAX_NUMBERS) {
         peer?.port.control({ t: "need", s: stream.key, l: layer, n: due.ask.slice(i, i + MAX_NUMBERS) });
@@ -372,10 +367,8 @@ export class Router {
       if (due.lost.length > 0) this.tellLost(stream, layer, due.lost);
       if (due.gone !== null) this.media.gone(stream.key, VIDEO, layer, due.gone);
       if (stream.promised(layer) && gaps.wantsKey(now)) stream.keys.request(layer);
-      this.countLoss(peer, gaps, now);
     }
     stream.audio.poll(now, srtt, bound);
-    this.countLoss(peer, stream.audio, now);
   }
 
   private tellLost(stream: Stream, layer: number, numbers: number[]): void {
@@ -388,15 +381,6 @@ export class Router {
     }
   }
 
-  private countLoss(peer: Peer | undefined, gaps: Gaps, now: number): void {
-    const before = this.losses.get(gaps) ?? { seen: 0, missed: 0 };
-    const expected = gaps.accepted + gaps.missed;
-    if (peer && expected > before.seen) {
-      peer.loss.add(expected - before.seen, Math.max(0, gaps.missed - before.missed), now);
-    }
-    this.losses.set(gaps, { seen: expected, missed: gaps.missed });
-  }
-
   private tendEdge(stream: Stream, edge: Edge, choose: boolean, now: number): void {
     const peer = this.peers.get(edge.child);
     if (!peer?.port.open) {
@@ -407,7 +391,12 @@ export class Router {
       if (now - edge.since >= TAKE_WAIT_MS) this.begin(stream, edge, [], now);
       return;
     }
-    if (choose) this.choose(stream, edge, now);
+    if (choose) {
+      this.choose(stream, edge, now);
+      for (const { layer, generation, number } of edge.lane.tips(now)) {
+        peer.port.control({ t: "tip", s: stream.key, l: layer, g: generation, n: number });
+      }
+    }
     for (const layer of edge.lane.wantsKey(now, peer.outbox.drained)) stream.keys.request(layer);
   }
 
@@ -510,10 +499,6 @@ export class Router {
 
   queuedBytes(peer: number): number {
     return this.peers.get(peer)?.outbox.queuedBytes ?? 0;
-  }
-
-  loss(peer: number, now: number): number {
-    return this.peers.get(peer)?.loss.share(now) ?? 0;
   }
 
   edgeBps(edge: Edge, now: number): number {

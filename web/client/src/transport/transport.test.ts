@@ -121,6 +121,40 @@ describe("a chain of five nodes", () => {
   });
 });
 
+test("the last picture before a pause is repaired too", () => {
+  const net = new Net(5);
+  chain(net, 3);
+  const source = new Source(net, 1, { audio: false });
+  net.run(1000);
+  net.direction(1, 2).conditions.loss = 1;
+  net.run(100);
+  source.stopped = true;
+  net.direction(1, 2).conditions.loss = 0;
+  expect(net.node(3).media.numbers(KEY, 0).at(-1)).toBeLessThan((source.numbers[0] ?? 0) - 2);
+  net.run(1000);
+  const last = (source.numbers[0] ?? 0) - 1;
+  expect(net.node(3).media.numbers(KEY, 0).at(-1)).toBe(last - (last % 2));
+  expect(source.keyFrames).toBe(1);
+});
+
+test("a link's loss is its own, not that of the links before it", () => {
+  const net = new Net(6);
+  net.link(1, 2, { loss: 0.1 });
+  net.link(2, 3);
+  net.edge(CAMERA, 1, 2);
+  net.edge(CAMERA, 2, 3);
+  new Source(net, 1);
+  net.run(8000);
+  const loss = (node: number, peer: number) =>
+    net
+      .node(node)
+      .transport.stats()
+      .links.find((l) => l.peer === peer)?.loss ?? Number.NaN;
+  expect(loss(2, 1)).toBeGreaterThan(0.06);
+  expect(loss(2, 1)).toBeLessThan(0.14);
+  expect(loss(3, 2)).toBeLessThan(0.01);
+});
+
 describe("one slow child", () => {
   test("never delays the other, nor its own sound by more than one picture", () => {
     const net = new Net(11);

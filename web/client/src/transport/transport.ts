@@ -118,8 +118,9 @@ export class Transport implements TransportSide {
     this.router.tick(now);
   }
 
-  /** Record bytes as they come and go (`records`). Off at first. */
+  /** Record bytes as they come and go. Off at first; switching it off posts what was recorded (`traced`). */
   setTrace(on: boolean): void {
+    if (this.trace.on && !on) this.post({ type: "traced", frames: this.trace.records() });
     this.trace.on = on;
   }
 
@@ -136,7 +137,7 @@ export class Transport implements TransportSide {
         rttMs: link.rtt.srtt,
         sentBps: link.sent.bps(now),
         receivedBps: link.received.bps(now),
-        loss: this.router.loss(link.peer, now),
+        loss: link.loss.share,
         queuedBytes: this.router.queuedBytes(link.peer),
       });
       addTo(counters, link.counters);

@@ -3,6 +3,7 @@
  * worker owns everything that touches a frame: sender keys and counters, codecs, data channels, forwarding, playing.
  */
 import type { StreamRef } from "../signal/messages.ts";
+import type { TraceRecord } from "../transport/trace.ts";
 
 /** A participant's number in the room, also the `sender` field of its frames. */
 export type Node = number;
@@ -42,13 +43,21 @@ export type ToWorker =
   /** Mute keeps the encoder and its counters, and sends nothing but silence markers. */
   | { type: "mute"; stream: number; muted: boolean }
   /** Where a stream is drawn; `null` ends drawing there. `view` names the canvas. */
-  | { type: "canvas"; view: number; stream: StreamRef | null; canvas: OffscreenCanvas | null; width: number; height: number }
+  | {
+      type: "canvas";
+      view: number;
+      stream: StreamRef | null;
+      canvas: OffscreenCanvas | null;
+      width: number;
+      height: number;
+    }
   /** The size at which a view is shown, CSS pixels x device pixel ratio. */
   | { type: "view_size"; view: number; width: number; height: number }
   /** `visible: false` stops drawing, nothing else. */
   | { type: "visibility"; visible: boolean }
   /** Ask main for camera frames by a worker's clock (`tick`), for browsers whose hidden tabs stop frame callbacks. */
   | { type: "tick_capture"; stream: number; fps: number }
+  /** Record what frames looked like as they came and went; switching it off is answered by `traced`. */
   | { type: "trace"; on: boolean };
 
 /** Camera frames as a stream (MediaStreamTrackProcessor), or one by one through `video_frame`. */
@@ -71,6 +80,7 @@ export type FromWorker =
   | { type: "levels"; levels: { node: Node; stream: number; level: number }[] }
   | { type: "tick"; stream: number }
   | { type: "stats"; stats: WorkerStats }
+  | { type: "traced"; frames: TraceRecord[] }
   | { type: "fatal"; message: string };
 
 /** Once a second. Counts are totals since the worker started; rates are over the last second. */
