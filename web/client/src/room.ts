@@ -12,6 +12,7 @@ import { roomState } from "./session/view.ts";
 import { Views } from "./session/views.ts";
 import type { Policy, StreamRef, VideoLayer } from "./signal/messages.ts";
 import { type Answer, ask } from "./signal/socket.ts";
+import type { TraceRecord } from "./transport/trace.ts";
 import type { FromWorker, ToWorker } from "./worker/messages.ts";
 
 /** Camera and microphone travel together. */
@@ -29,8 +30,8 @@ export interface Looked {
 export interface Diagnosis {
   /** Every order received, oldest first (the last 2000). */
   readonly orders: OrderLog;
-  /** Lets the worker keep digests of the frames that pass. */
-  trace(on: boolean): void;
+  /** Lets the worker note the frames that pass, with digests; switching it off brings the notes. */
+  trace(on: boolean): Promise<TraceRecord[]>;
 }
 
 /** Makes a room on the server and says its id. The secret is the caller's to make (`makeSecret`). */
@@ -67,6 +68,8 @@ class JoinedRoom implements Room, Diagnosis {
   #muted = false;
   /** Changes of the microphone, one after another: opening takes time. */
   #microphoneWork: Promise<void> = Promise.resolve();
+  /** Who waits for notes. */
+  #tracing: ((frames: TraceRecord[]) => void)[] = [];
   #freed = false;
 
   constructor(options: RoomOptions) {
@@ -181,8 +184,10 @@ class JoinedRoom implements Room, Diagnosis {
     return this.#sound.resume();
   }
 
-  trace(on: boolean): void {
+  trace(on: boolean): Promise<TraceRecord[]> {
     this.#toWorker({ type: "trace", on });
+    if (on || this.#freed) return Promise.resolve([]);
+    return new Promise((resolve) => this.#tracing.push(resolve));
   }
 
   close(): void {
@@ -227,6 +232,11 @@ class JoinedRoom implements Room, Diagnosis {
     if (this.#freed) return;
     if (message.type === "tick") {
       if (message.stream === CAMERA_STREAM) this.#capture?.tick();
+      return;
+    }
+    if (message.type === "traced") {
+      for (const resolve of this.#tracing) resolve(message.frames);
+      this.#tracing = [];
       return;
     }
     this.#session.handleWorker(message);

@@ -1,0 +1,34 @@
+import { expect, test } from "vitest";
+import type { IncomingStats, WorkerStats } from "../worker/messages.ts";
+import { reportOf } from "./report.ts";
+
+const stream = { node: 2, stream: 0 };
+const stats: WorkerStats = {
+  atMs: 0,
+  links: [
+    { peer: 2, rttMs: 12.5, sentBps: 1_000.7, receivedBps: 0, loss: 1.5, queuedBytes: 0 },
+    { peer: 3, rttMs: Number.NaN, sentBps: -4, receivedBps: 0, loss: Number.NaN, queuedBytes: 0 },
+  ],
+  incoming: [
+    { stream, parent: 3, bps: 99.5, delayMs: Number.POSITIVE_INFINITY, layer: null } as IncomingStats,
+    { stream: { node: 4, stream: 0 }, parent: null, bps: 5, delayMs: 1, layer: 0 } as IncomingStats,
+  ],
+  outgoing: [],
+  senders: [],
+  own: [],
+};
+
+test("what the protocol wants whole is whole, what must be finite is finite, and an edge without parent is none", () => {
+  expect(reportOf(stats, 500_000.4)).toEqual({
+    uplink_bps: 500_000,
+    links: [
+      { peer: 2, rtt_ms: 12.5, sent_bps: 1_001, loss: 1 },
+      { peer: 3, rtt_ms: 0, sent_bps: 0, loss: 0 },
+    ],
+    edges: [{ stream, parent: 3, bps: 100, delay_ms: 0, layer: null }],
+  });
+});
+
+test("an unknown uplink is not mentioned", () => {
+  expect("uplink_bps" in reportOf(stats, null)).toBe(false);
+});

@@ -1,0 +1,211 @@
+import { expect, test } from "vitest";
+import type { Participant, ServerMessage } from "../signal/messages.ts";
+import type { FromWorker, IncomingStats, WorkerStats } from "../worker/messages.ts";
+import { applyOrders, emptyPlan } from "./plan.ts";
+import { emptyModel, type Input, type Model, type PageEvent, reduce } from "./state.ts";
+import { roomState } from "./view.ts";
+
+const server = (message: ServerMessage): Input => ({ from: "server", message });
+const worker = (message: FromWorker): Input => ({ from: "worker", message });
+const page = (event: PageEvent): Input => ({ from: "page", event });
+const run = (model: Model, inputs: Input[], nowMs = 0): Model =>
+  inputs.reduce((before, input) => reduce(before, input, nowMs), model);
+
+function participant(node: number, name: string, publishes = true): Participant {
+  const layers = [
+    { width: 320, height: 180, bps: 150_000 },
+    { width: 640, height: 360, bps: 600_000 },
+  ];
+  return {
+    node,
+    id: `id-${node}`,
+    name,
+    identity: { nonce: "n", kem_key: "k", sign_key: `s${node}`, mac: "m" },
+    capabilities: { frames: true, forward: true },
+    presence: { microphone: true, camera: true, hand: false },
+    publications: publishes ? [{ stream: 0, kind: "camera", audio_bps: 64_000, layers }] : [],
+    connected: true,
+  };
+}
+
+const joined = (...others: Participant[]): ServerMessage => ({
+  type: "joined",
+  node: 1,
+  resume: "r",
+  resumed: false,
+  policy: { kind: "mesh" },
+  participants: [participant(1, "Me"), ...others],
+  chat: [],
+  ice_servers: [],
+  orders: { epoch: 1, reset: true, changes: [] },
+});
+const verified = (node: number, ok = true): Input => page({ type: "verified", node, id: `id-${node}`, verified: ok });
+const withTwo = run(emptyModel, [
+  server(joined(participant(2, "Ana"), participant(3, "Ben"))),
+  verified(2),
+  verified(3),
+]);
+
+const stream = { node: 2, stream: 0 };
+function stats(change: Partial<IncomingStats>, also: Partial<WorkerStats> = {}): Input {
+  const incoming: IncomingStats = {
+    stream,
+    parent: 2,
+    bps: 600_000,
+    delayMs: 0,
+    layer: 1,
+    framesReceived: 0,
+    framesDecoded: 0,
+    framesDrawn: 0,
+    framesRepaired: 0,
+    framesLost: 0,
+    keyRequests: 0,
+    duplicates: 0,
+    audioPackets: 0,
+    audioConcealed: 0,
+    audioTargetMs: 0,
+    lipSyncMs: null,
+    audioRms: 0,
+    ...change,
+  };
+  const all = { atMs: 0, links: [], incoming: [incoming], outgoing: [], senders: [], own: [], ...also };
+  return worker({ type: "stats", stats: all });
+}
+const ana = (model: Model, nowMs = 0) => roomState(model, nowMs).others.find(({ node }) => node === 2);
+const noticeIds = (model: Model, nowMs = 0) => roomState(model, nowMs).notices.map(({ id }) => id);
+
+test("the others are everybody but me, in order of arrival", () => {
+  const later = run(withTwo, [server({ type: "entered", participant: participant(9, "Cem") })]);
+  expect(roomState(later, 0).others.map(({ name }) => name)).toEqual(["Ana", "Ben", "Cem"]);
+  expect(roomState(later, 0)).toMatchObject({ me: 1, policy: { kind: "mesh" }, connection: { state: "joined" } });
+});
+
+test("whoever leaves is gone with stream and flow", () => {
+  const flowing = run(withTwo, [worker({ type: "ready", stream, parent: 2 })]);
+  const after = run(flowing, [server({ type: "left", node: 2, why: "left" })]);
+  expect([after.others.has(2), after.flows.size]).toEqual([false, 0]);
+});
+
+test("a stream waits, lives, is lost after three seconds without media, and lives again", () => {
+  const states: (string | undefined)[] = [];
+  const look = (model: Model, nowMs: number) => states.push(ana(model, nowMs)?.streams[0]?.state);
+  look(withTwo, 0);
+  const ready = run(withTwo, [worker({ type: "ready", stream, parent: 2 })], 1_000);
+  look(ready, 3_999);
+  look(ready, 4_000);
+  const moving = run(ready, [stats({ framesReceived: 5 })], 5_000);
+  look(moving, 5_000);
+  const still = run(moving, [stats({ framesReceived: 5 })], 6_000);
+  look(still, 8_000);
+  expect(states).toEqual(["waiting", "live", "lost", "live", "lost"]);
+});
+
+test("a muted microphone without a camera is not lost", () => {
+  const quiet = { ...participant(2, "Ana"), presence: { microphone: false, camera: false, hand: false } };
+  quiet.publications = [{ stream: 0, kind: "camera", audio_bps: 64_000, layers: [] }];
+  const model = run(emptyModel, [server(joined(quiet)), worker({ type: "ready", stream, parent: 2 })]);
+  expect(ana(model, 60_000)?.streams[0]?.state).toBe("live");
+});
+
+test.each([
+  ["no_capacity", "Nobody has upload to spare"],
+  ["unreachable", "No way from Ana to you"],
+] as const)("a stream that nobody can feed for %s says why", (reason, words) => {
+  const changes = [{ order: "parent" as const, stream, parent: null, layers: [], reason }];
+  const { plan } = applyOrders(emptyPlan, { epoch: 2, reset: false, changes });
+  const seen = ana(run(withTwo, [page({ type: "plan", plan })]))?.streams[0];
+  expect(seen?.state).toBe("unserved");
+  expect(seen?.why).toContain(words);
+});
+
+test("the others' identities decide whose link is wrong", () => {
+  const one = run(withTwo, [verified(3, false)]);
+  expect(noticeIds(one)).toEqual(["unverified:3"]);
+  const both = run(one, [verified(2, false)]);
+  expect(noticeIds(both)).toEqual(["secret"]);
+  expect(roomState(both, 0).others.map((person) => person.verified)).toEqual([false, false]);
+});
+
+test("a check that ends after somebody else took the seat says nothing about them", () => {
+  const model = run(withTwo, [page({ type: "verified", node: 3, id: "somebody-else", verified: false })]);
+  expect(noticeIds(model)).toEqual([]);
+});
+
+test("a pair that cannot connect is told, unless the stream comes another way", () => {
+  const apart = run(withTwo, [page({ type: "link", peer: 2, state: "never" })]);
+  expect(noticeIds(apart)).toEqual(["unreachable:2"]);
+  expect(roomState(apart, 0).notices[0]?.text).toContain("Ana");
+  const served = run(apart, [worker({ type: "ready", stream, parent: 3 })]);
+  expect(noticeIds(served)).toEqual([]);
+});
+
+test("a refused link is the first thing said, and the link's end takes it back", () => {
+  const held = run(withTwo, [
+    page({ type: "sound_held", held: true }),
+    page({ type: "link", peer: 3, state: "refused" }),
+  ]);
+  expect(noticeIds(held)).toEqual(["signature:3", "sound"]);
+  expect(noticeIds(run(held, [page({ type: "link", peer: 3, state: null })]))).toEqual(["sound"]);
+});
+
+test("frames that cannot be opened are told when they go on, and forgotten when they stop", () => {
+  const few = run(withTwo, [worker({ type: "undecodable", node: 2, frames: 20 })], 1_000);
+  expect(noticeIds(few, 1_000)).toEqual([]);
+  const many = run(few, [worker({ type: "undecodable", node: 2, frames: 40 })], 2_000);
+  expect(noticeIds(many, 2_000)).toEqual(["undecodable:2"]);
+  expect(noticeIds(many, 8_000)).toEqual([]);
+});
+
+test("quality needs two looks, and names the way the stream takes", () => {
+  const first = run(withTwo, [stats({ framesReceived: 100, parent: 3, bps: 100_000 })], 1_000);
+  expect(ana(first, 1_000)?.quality.level).toBe("unknown");
+  const second = run(first, [stats({ framesReceived: 180, framesLost: 20, parent: 3, bps: 100_000 })], 2_000);
+  expect(ana(second, 2_000)?.quality).toMatchObject({ level: "poor" });
+  expect(ana(second, 2_000)?.quality.words).toContain("20 % of what Ana sends does not arrive on the way through Ben");
+});
+
+test("forwarding counts people once, and only other people's streams", () => {
+  const edge = { bps: 1_000, layers: [0], framesSent: 0, framesDropped: 0, framesResent: 0 };
+  const outgoing = [
+    { ...edge, stream: { node: 1, stream: 0 }, child: 2 },
+    { ...edge, stream: { node: 2, stream: 0 }, child: 3 },
+    { ...edge, stream: { node: 2, stream: 1 }, child: 3 },
+  ];
+  expect(run(withTwo, [stats({}, { outgoing })]).sending.forwarding).toEqual({ people: 1, bps: 2_000 });
+});
+
+test("our own line becomes delivered when the server returns it, once", () => {
+  const sent = run(withTwo, [page({ type: "chat_sent", id: "own-1", text: "hi", body: "sealed", name: "Me" })], 5);
+  const line = { node: 1, name: "Me", at_ms: 9, body: "sealed" };
+  const back = run(sent, [
+    page({ type: "chat_line", line, text: "hi" }),
+    page({ type: "chat_line", line, text: "hi" }),
+  ]);
+  expect(roomState(sent, 5).chat).toEqual([
+    { id: "own-1", node: 1, name: "Me", mine: true, atMs: 5, text: "hi", delivered: false },
+  ]);
+  expect(roomState(back, 5).chat).toEqual([
+    { id: "own-1", node: 1, name: "Me", mine: true, atMs: 9, text: "hi", delivered: true },
+  ]);
+});
+
+test("coming back keeps what is known of those who stayed, and starts anew with those who changed their keys", () => {
+  const flowing = run(withTwo, [worker({ type: "ready", stream, parent: 2 })]);
+  const stranger = { ...participant(3, "Ben"), identity: { nonce: "", kem_key: "", sign_key: "other", mac: "" } };
+  const back = run(flowing, [server(joined(participant(2, "Ana"), stranger))]);
+  expect([back.others.get(2)?.verified, back.others.get(3)?.verified]).toEqual([true, null]);
+  expect(ana(back)?.streams[0]?.state).toBe("live");
+});
+
+test("the narrow upload is told while the encoder is held back, and not longer", () => {
+  const layers = [{ width: 320, height: 180, bps: 90_000, fps: 30 }];
+  const narrow = run(withTwo, [worker({ type: "encoding", stream: 0, layers, reason: "uplink" })]);
+  expect(noticeIds(narrow)).toEqual(["uplink"]);
+  expect(noticeIds(run(narrow, [worker({ type: "encoding", stream: 0, layers, reason: "recovered" })]))).toEqual([]);
+});
+
+test("I am never the active speaker: nobody needs to be shown to themselves", () => {
+  const loud = worker({ type: "levels", levels: [{ node: 1, stream: 0, level: 5 }] });
+  const model = [0, 100, 200, 300, 400, 500].reduce((before, ms) => reduce(before, loud, ms), withTwo);
+  expect([model.sending.audioLevel, roomState(model, 0).activeSpeaker]).toEqual([5, null]);
+});
