@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { decodeHeader, HEADER_BYTES } from "./header.ts";
 import {
   deriveFrameKeys,
@@ -222,8 +222,15 @@ describe("nonces", () => {
   });
 
   it("are safe from a reload: the new sealer has another key, and a newer generation a second later", async () => {
-    const keys = await Promise.all(Array.from({ length: 50 }, () => new Sealer(5).key()));
-    expect(new Set(keys.map(({ key }) => key.join())).size).toBe(50);
+    vi.useFakeTimers({ toFake: ["Date"], now: 0xffff * 1000 });
+    try {
+      const keys = await Promise.all(Array.from({ length: 50 }, () => new Sealer(5).key()));
+      expect(new Set(keys.map(({ key }) => key.join())).size).toBe(50);
+      vi.setSystemTime(0x10000 * 1000);
+      expect([keys[0]?.generation, new Sealer(5).generation]).toEqual([0xffff, 0]);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it("go on counting through a change of key", async () => {
