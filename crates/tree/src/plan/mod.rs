@@ -97,18 +97,11 @@ impl Plan {
             return Vec::new();
         }
         self.room.avoid.retain(|_, until| now < *until);
-        let retry = self.retry.is_some_and(|at| at <= now);
+        let retry = self.retry().is_some_and(|at| at <= now);
         if retry {
             self.retry = None;
-            if self
-                .unserved
-                .values()
-                .any(|&reason| reason == Reason::NoCapacity)
-            {
-                // Somebody gets nothing: now the last report counts, not the cautious one.
-                for node in self.room.nodes.values_mut() {
-                    node.budget = node.facts.uplink;
-                }
+            for node in self.room.nodes.values_mut() {
+                node.settle(now);
             }
         }
         let cause = Cause::Time;
@@ -153,7 +146,7 @@ impl Plan {
             .avoid
             .values()
             .copied()
-            .chain(self.retry)
+            .chain(self.retry())
             .chain(holds)
             .min()
     }
@@ -210,13 +203,9 @@ impl Plan {
         match fact {
             Fact::Node(id, facts) => {
                 if let Some(node) = room.nodes.get_mut(&id) {
-                    if node.facts == facts {
-                        return None;
-                    }
-                    node.update(facts);
-                    return Some(Cause::Capacity);
+                    return node.update(facts, now).then_some(Cause::Capacity);
                 }
-                room.nodes.insert(id, Node::new(facts));
+                room.nodes.insert(id, Node::new(facts, now));
                 Some(Cause::Joined)
             }
             Fact::Left(id) => self.forget(id).then_some(Cause::Left(id)),
@@ -382,6 +371,14 @@ impl Plan {
             self.epoch += 1;
         }
         changes
+    }
+
+    /// When to rebuild: after something happened while somebody got less than they want, or when an uplink that has
+    /// grown a little has stood long enough to be believed.
+    fn retry(&self) -> Option<Millis> {
+        let short = self.is_short();
+        let steady = self.room.nodes.values().filter_map(Node::steady_at);
+        self.retry.into_iter().chain(steady.filter(|_| short)).min()
     }
 
     fn wants_more(&self, (id, node): Seat, layer: Option<u8>) -> bool {

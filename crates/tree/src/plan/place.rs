@@ -105,6 +105,13 @@ pub(super) fn place(
         let mut split = false;
         while let Some(seat) = queue.pop_front() {
             let (id, child) = seat;
+            // A stream that its root can send whole goes ahead of what the root forwards, even if a helper could take it.
+            if work.crowded_out(seat)
+                && let Some(evicted) = work.evict_for(seat)
+            {
+                queue.push_back(evicted);
+                continue;
+            }
             if work.seat(seat, effort.depth) {
                 continue;
             }
@@ -378,6 +385,23 @@ impl Work<'_> {
             }
         }
         false
+    }
+
+    /// Has the root of a stream that goes straight to everybody no place left for this receiver?
+    fn crowded_out(&self, (id, child): Seat) -> bool {
+        let Some(stream) = self
+            .room
+            .streams
+            .get(&id)
+            .filter(|_| self.direct.contains(&id))
+        else {
+            return false;
+        };
+        self.shape.allowed(self.room, id, child, stream.root)
+            && self
+                .shape
+                .fit(self.room, id, child, stream.root, true)
+                .is_none()
     }
 
     /// A root sends its own stream before it forwards others': give the receiver the place of the lightest edge that

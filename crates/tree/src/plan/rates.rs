@@ -122,8 +122,31 @@ pub(super) fn share(
             }
         }
         turn.sort_unstable();
-        for (_, _, at) in turn {
-            raise(room, &mut entries, &mut spent, at, layer);
+        // Together a helper and those below it may afford what none of them can alone, and one raise may make the next
+        // cheaper; so go on until nothing moves.
+        loop {
+            let before = turn.len();
+            turn.retain(|&(_, _, at)| !raise(room, &mut entries, &mut spent, &[at], layer));
+            if turn.len() == before {
+                let together = turn
+                    .iter()
+                    .map(|&(_, _, at)| at)
+                    .filter(|&at| !entries[at].leaf);
+                let together: Vec<usize> = together.collect();
+                for top in together {
+                    let group: Vec<usize> = turn
+                        .iter()
+                        .map(|&(_, _, at)| at)
+                        .filter(|&at| below(&entries, at, top))
+                        .collect();
+                    if group.len() > 1 && raise(room, &mut entries, &mut spent, &group, layer) {
+                        turn.retain(|(_, _, at)| !group.contains(at));
+                    }
+                }
+            }
+            if turn.len() == before || turn.is_empty() {
+                break;
+            }
         }
     }
 
@@ -161,45 +184,67 @@ pub(super) fn share(
     rates
 }
 
-/// Give one receiver one layer more, if every uplink on the way has room for it.
+/// Is this entry the other one or below it?
+fn below(entries: &[Entry], at: usize, top: usize) -> bool {
+    let mut up = Some(at);
+    while let Some(index) = up {
+        if index == top {
+            return true;
+        }
+        up = entries[index].above;
+    }
+    false
+}
+
+/// Give some receivers of one stream one layer more, if every uplink on the way has room for it.
 fn raise(
     room: &Room,
     entries: &mut [Entry],
     spent: &mut BTreeMap<NodeId, u64>,
-    at: usize,
+    group: &[usize],
     layer: u8,
-) {
-    let stream = &room.streams[&entries[at].seat.0];
-    let step = |counts: &mut Counts, from: Option<u8>| {
-        if let Some(from) = from {
-            counts[usize::from(from)] -= 1;
-        }
-        counts[usize::from(layer)] += 1;
+) -> bool {
+    let Some(&first) = group.first() else {
+        return false;
     };
-    let from = entries[at].take;
-    let mut up = Some(at);
-    while let Some(index) = up {
-        let entry = &entries[index];
-        let mut counts = entry.counts;
-        step(&mut counts, from);
-        let new = stream.bill(&counts, entry.leaf).1;
-        let budget = room.nodes.get(&entry.parent).map_or(0, |node| node.budget);
-        if new > entry.bill
-            && spent.get(&entry.parent).copied().unwrap_or(0) - entry.bill + new > budget
-        {
-            return;
+    let stream = &room.streams[&entries[first].seat.0];
+    let mut touched: BTreeMap<usize, Counts> = BTreeMap::new();
+    for &at in group {
+        let from = entries[at].take;
+        let mut up = Some(at);
+        while let Some(index) = up {
+            let counts = touched.entry(index).or_insert(entries[index].counts);
+            if let Some(from) = from {
+                counts[usize::from(from)] -= 1;
+            }
+            counts[usize::from(layer)] += 1;
+            up = entries[index].above;
         }
-        up = entry.above;
     }
-    let mut up = Some(at);
-    while let Some(index) = up {
+    let mut bills: BTreeMap<NodeId, (u64, u64)> = BTreeMap::new();
+    for (&index, counts) in &touched {
+        let entry = &entries[index];
+        let bill = bills.entry(entry.parent).or_default();
+        bill.0 += entry.bill;
+        bill.1 += stream.bill(counts, entry.leaf).1;
+    }
+    for (payer, &(old, new)) in &bills {
+        let budget = room.nodes.get(payer).map_or(0, |node| node.budget);
+        if new > old && spent.get(payer).copied().unwrap_or(0) - old + new > budget {
+            return false;
+        }
+    }
+    for (payer, (old, new)) in bills {
+        let sum = spent.entry(payer).or_default();
+        *sum = *sum - old + new;
+    }
+    for (index, counts) in touched {
         let entry = &mut entries[index];
-        step(&mut entry.counts, from);
-        let new = stream.bill(&entry.counts, entry.leaf).1;
-        let spent = spent.entry(entry.parent).or_default();
-        *spent = *spent - entry.bill + new;
-        entry.bill = new;
-        up = entry.above;
+        entry.counts = counts;
+        entry.bill = stream.bill(&counts, entry.leaf).1;
     }
-    entries[at].take = Some(layer);
+    for &at in group {
+        entries[at].take = Some(layer);
+    }
+    true
 }

@@ -10,29 +10,54 @@ const RATE_LIMIT: u32 = 800_000_000;
 /// How often each layer is asked for in a subtree.
 pub(super) type Counts = [u16; Layers::MAX];
 
+/// A report of a higher uplink that has stood this long is believed, however small the gain.
+const STEADY_MS: Millis = 10_000;
+
 /// A node and the uplink the plan reckons with.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub facts: NodeFacts,
-    /// Follows the uplink down at once, up only past a quarter more (or on a retry): a capacity estimate that swings by
-    /// a tenth either way never moves anything back and forth.
+    /// Follows the uplink down at once, up only past a quarter more or once it has stood still: an estimate that swings
+    /// by a tenth either way never moves anything back and forth.
     pub budget: u64,
+    /// When the uplink was last reported to be another.
+    since: Millis,
 }
 
 impl Node {
-    pub fn new(facts: NodeFacts) -> Self {
+    pub fn new(facts: NodeFacts, now: Millis) -> Self {
         Node {
             facts,
             budget: facts.uplink,
+            since: now,
         }
     }
 
-    pub fn update(&mut self, facts: NodeFacts) {
-        if facts.uplink < self.budget || facts.uplink >= self.budget.saturating_add(self.budget / 4)
-        {
+    /// Take new facts; true if they matter to the plan.
+    pub fn update(&mut self, facts: NodeFacts, now: Millis) -> bool {
+        let old = std::mem::replace(&mut self.facts, facts);
+        if facts.uplink != old.uplink {
+            self.since = now;
+        }
+        let jump = facts.uplink >= self.budget.saturating_add(self.budget / 4)
+            && facts.uplink != self.budget;
+        let moved = facts.uplink < self.budget || jump;
+        if moved {
             self.budget = facts.uplink;
         }
-        self.facts = facts;
+        moved || (facts.forwards, facts.slots) != (old.forwards, old.slots)
+    }
+
+    /// When a higher report will have stood long enough; `None` if there is none.
+    pub fn steady_at(&self) -> Option<Millis> {
+        (self.facts.uplink > self.budget).then(|| self.since.saturating_add(STEADY_MS))
+    }
+
+    /// Believe the report if it has stood long enough.
+    pub fn settle(&mut self, now: Millis) {
+        if self.steady_at().is_some_and(|at| at <= now) {
+            self.budget = self.facts.uplink;
+        }
     }
 }
 

@@ -292,9 +292,7 @@ impl Shadow {
         let mut touched = pending.contains_key(&(id, node));
         while at != root {
             touched |= pending.contains_key(&(id, at));
-            let Some(edge) = self.edges.get(&(id, at)) else {
-                return None;
-            };
+            let edge = self.edges.get(&(id, at))?;
             at = edge.parent;
             level += 1;
             assert!(
