@@ -1,0 +1,209 @@
+/**
+ * One call: a room of the client, the person's own devices, and what the page shows of both. Owns them from `start` to
+ * `leave`; the media that the pre-join page opened comes in and is closed with the call.
+ */
+import type { Connection, Room, RoomState } from "@grove/client/api";
+import { computed, type Signal, signal } from "@preact/signals";
+import { Announcer } from "./announcer.ts";
+import { type Entry, enter } from "./client.ts";
+import { type Device, failureWords } from "./failure.ts";
+import type { LocalMedia } from "./media.ts";
+import { speakerId, wantCamera, wantMicrophone } from "./settings.ts";
+
+export type Panel = "chat" | "people" | "trees";
+
+/** Renders per second at most: levels change ten times a second, and nobody reads faster. */
+const RENDER_EVERY_MS = 60;
+/** Shorter gaps of the connection are not worth a word. */
+const QUIET_GAP_MS = 3000;
+/** Muted and this loud (RFC 6464 level) for this many updates in a row: the person seems to speak. */
+const SPEAKING_LEVEL = 40;
+const SPEAKING_UPDATES = 8;
+
+export class Call {
+  readonly state: Signal<RoomState>;
+  readonly panel: Signal<Panel | null> = signal<Panel | null>(null);
+  readonly hand: Signal<boolean> = signal(false);
+  readonly unread: Signal<number> = signal(0);
+  /** A sentence about the person's own devices, until dismissed. */
+  readonly ownTrouble: Signal<string | null> = signal<string | null>(null);
+  readonly mutedButTalking: Signal<boolean> = signal(false);
+  /** The browser holds sound back until the page is touched. */
+  readonly soundHeld: Signal<boolean> = signal(false);
+  readonly announcer = new Announcer();
+  /** Date.now(), once a second, while the countdown of a reconnection needs it. */
+  readonly clock: Signal<number> = signal(Date.now());
+  readonly running = computed(() => {
+    const { microphone, camera } = this.state.value.sending;
+    return { microphone: microphone === "on", camera: camera === "on" };
+  });
+
+  readonly room: Room;
+  readonly entry: Entry;
+  readonly media: LocalMedia;
+  private readonly unsubscribe: () => void;
+  private readonly ticker: ReturnType<typeof setInterval>;
+  private pending: ReturnType<typeof setTimeout> | null = null;
+  private lastRender = 0;
+  private loudUpdates = 0;
+  private pushToTalk = false;
+
+  /** Joins. The devices that run in `media` are sent from the start. */
+  static async start(entry: Entry, media: LocalMedia): Promise<Call> {
+    const call = new Call(await enter(entry), entry, media);
+    await call.publish();
+    return call;
+  }
+
+  private constructor(room: Room, entry: Entry, media: LocalMedia) {
+    this.room = room;
+    this.entry = entry;
+    this.media = media;
+    this.state = signal({ ...room.state });
+    this.unsubscribe = room.subscribe(() => this.onChange());
+    this.ticker = setInterval(() => {
+      this.clock.value = Date.now();
+    }, 1000);
+    media.onEnded = (device) => void this.deviceEnded(device);
+  }
+
+  /** Whether a broken connection is worth a banner yet. */
+  interrupted(): Extract<Connection, { state: "reconnecting" }> | null {
+    const { connection } = this.state.value;
+    if (connection.state !== "reconnecting") return null;
+    return this.clock.value - connection.sinceMs >= QUIET_GAP_MS ? connection : null;
+  }
+
+  async toggleMicrophone(): Promise<void> {
+    const { microphone } = this.state.peek().sending;
+    this.mutedButTalking.value = false;
+    if (microphone !== "off") {
+      this.room.setMuted(microphone === "on");
+      wantMicrophone.value = microphone !== "on";
+      return;
+    }
+    if (await this.startDevice("microphone")) {
+      this.room.setMuted(false);
+      wantMicrophone.value = true;
+    }
+  }
+
+  async toggleCamera(): Promise<void> {
+    if (this.state.peek().sending.camera === "on") {
+      await this.room.setCamera(null);
+      this.media.stop("camera");
+      wantCamera.value = false;
+      return;
+    }
+    if (await this.startDevice("camera")) wantCamera.value = true;
+  }
+
+  /** Holding the space bar opens a muted microphone for as long. */
+  talk(held: boolean): void {
+    const { microphone } = this.state.peek().sending;
+    if (held && microphone === "muted") {
+      this.pushToTalk = true;
+      this.room.setMuted(false);
+    } else if (!held && this.pushToTalk) {
+      this.pushToTalk = false;
+      this.room.setMuted(true);
+    }
+  }
+
+  /** Changes the camera or microphone; one that is off is only remembered. */
+  async choose(device: Device, id: string): Promise<void> {
+    const was = this.media[device].peek().state;
+    await this.media.choose(device, id);
+    if (was !== "off") await this.give(device);
+  }
+
+  async chooseSpeaker(id: string): Promise<void> {
+    speakerId.value = id;
+    await this.room.setSpeaker(id);
+  }
+
+  toggleHand(): void {
+    this.hand.value = !this.hand.peek();
+    this.room.setHand(this.hand.peek());
+  }
+
+  toggle(panel: Panel): void {
+    this.panel.value = this.panel.peek() === panel ? null : panel;
+    if (this.panel.peek() === "chat") this.unread.value = 0;
+    this.room.watchTrees(this.panel.peek() === "trees");
+  }
+
+  async resumeSound(): Promise<void> {
+    this.soundHeld.value = !(await this.room.resumeSound());
+  }
+
+  /** Leaves, and frees everything. Idempotent. */
+  leave(): void {
+    this.unsubscribe();
+    clearInterval(this.ticker);
+    if (this.pending !== null) clearTimeout(this.pending);
+    this.announcer.close();
+    this.media.close();
+    this.room.close();
+  }
+
+  private async publish(): Promise<void> {
+    await Promise.all([this.give("camera"), this.give("microphone")]);
+    if (speakerId.peek() !== "") await this.room.setSpeaker(speakerId.peek());
+    void this.resumeSound();
+  }
+
+  private async give(device: Device): Promise<void> {
+    const track = this.media.track(device);
+    if (device === "camera") await this.room.setCamera(track);
+    else await this.room.setMicrophone(track);
+  }
+
+  private async startDevice(device: Device): Promise<boolean> {
+    const started = await this.media.start(device);
+    const now = this.media[device].peek();
+    if (now.state === "failed") {
+      const { what, how } = failureWords(now.failure);
+      this.ownTrouble.value = `${what} ${how}`;
+    } else {
+      this.ownTrouble.value = null;
+    }
+    if (started) await this.give(device);
+    return started;
+  }
+
+  private async deviceEnded(device: Device): Promise<void> {
+    this.ownTrouble.value = `The ${device} was unplugged or taken away. Others ${device === "camera" ? "see" : "hear"} nothing from you until it is back.`;
+    await this.give(device);
+  }
+
+  private onChange(): void {
+    if (this.pending !== null) return;
+    const wait = Math.max(0, this.lastRender + RENDER_EVERY_MS - performance.now());
+    this.pending = setTimeout(() => this.render(), wait);
+  }
+
+  private render(): void {
+    this.pending = null;
+    this.lastRender = performance.now();
+    const before = this.state.peek();
+    const now = { ...this.room.state };
+    const fresh = now.chat.filter((line) => !line.mine && !before.chat.some((old) => old.id === line.id));
+    if (before.connection.state === "joined") {
+      if (this.panel.peek() !== "chat" && fresh.length > 0) {
+        this.unread.value += fresh.length;
+        for (const line of fresh) if (line.text !== null) this.announcer.message(line.name, line.text);
+      }
+      this.announcer.people(before.others, now.others);
+    }
+    this.listenToMuted(now);
+    this.state.value = now;
+  }
+
+  private listenToMuted({ sending }: RoomState): void {
+    const loud = sending.microphone === "muted" && sending.audioLevel < SPEAKING_LEVEL;
+    this.loudUpdates = loud ? this.loudUpdates + 1 : 0;
+    if (this.loudUpdates >= SPEAKING_UPDATES) this.mutedButTalking.value = true;
+    if (sending.microphone !== "muted") this.mutedButTalking.value = false;
+  }
+}
