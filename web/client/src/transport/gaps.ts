@@ -60,7 +60,8 @@ export class Gaps {
   private readonly video: boolean;
   private key = -1;
   private floor = -1;
-  private reported = -1;
+  /** Settled, and not yet covered by a `gone` because something below is still hoped for. */
+  private unreported: number[] = [];
   private keyAt = Number.POSITIVE_INFINITY;
   private staleRun = 0;
   private lastStale = -1;
@@ -100,7 +101,7 @@ export class Gaps {
     }
     // The first frames of a replay may overtake each other: the beginning moves back until a key frame has come.
     if (n < this.floor && this.floor - n <= MAX_MISSING && (this.key < 0 || h.key)) {
-      for (let m = n + 1; m < this.floor; m += 1) this.note(m, now);
+      for (let m = n + 1; m < this.floor; m += 1) this.note(m, now, "suspect");
       this.floor = n;
       this.took(h, now);
       return "new";
@@ -154,7 +155,6 @@ export class Gaps {
   poll(now: number, srtt: number, bound: number): Due {
     const ask: number[] = [];
     const lost: number[] = [];
-    let settled = false;
     let open = Number.POSITIVE_INFINITY;
     const wait = Math.min(REORDER_MAX_MS, Math.max(REORDER_MS, 1.25 * srtt));
     for (const [n, entry] of this.missing) {
@@ -168,12 +168,10 @@ export class Gaps {
       const wanted = entry.want !== "no" && n > this.key;
       if (!wanted) {
         if (age >= wait) {
-          entry.gone = true;
-          settled = true;
+          this.settle(n, entry);
         }
       } else if (age >= GIVE_UP_MS || (entry.tries >= MAX_TRIES && now >= entry.next)) {
-        entry.gone = true;
-        settled = true;
+        this.settle(n, entry);
         lost.push(n);
         if (entry.want === "needed") {
           this.lost += 1;
@@ -187,8 +185,8 @@ export class Gaps {
       if (!entry.gone && n < open) open = n;
     }
     const upTo = Math.min(this.highest, open - 1);
-    const gone = settled && upTo > this.reported ? upTo : null;
-    if (gone !== null) this.reported = gone;
+    const gone = this.unreported.some((n) => n <= upTo) ? upTo : null;
+    if (gone !== null) this.unreported = this.unreported.filter((n) => n > upTo);
     return { ask, gone, lost };
   }
 
@@ -217,13 +215,18 @@ export class Gaps {
     this.missing.clear();
     this.highest = h.number;
     this.floor = h.number;
-    this.reported = h.number - 1;
+    this.unreported = [];
     this.generation = h.generation;
     this.key = -1;
     this.broken = null;
-    // The key frame, being large, may have been overtaken by what depends on it.
-    if (this.video && !h.key) this.breakAt(h.number, now + REORDER_MAX_MS);
+    // The key frame, being large, may have been overtaken by what depends on it: any one will do.
+    if (this.video && !h.key) this.breakAt(0, now + REORDER_MAX_MS);
     this.took(h, now);
+  }
+
+  private settle(n: number, entry: Missing): void {
+    entry.gone = true;
+    this.unreported.push(n);
   }
 
   private breakAt(n: number, askAt: number): void {
@@ -231,12 +234,12 @@ export class Gaps {
     this.broken = Math.max(this.broken ?? -1, n);
   }
 
-  private note(n: number, now: number): void {
+  private note(n: number, now: number, want: Missing["want"] = "no"): void {
     if (this.missing.size >= MAX_MISSING) {
       const oldest = this.missing.keys().next().value;
       if (oldest !== undefined) this.missing.delete(oldest);
     }
-    this.missing.set(n, { since: now, want: "no", tries: 0, next: now, gone: false });
+    this.missing.set(n, { since: now, want, tries: 0, next: now, gone: false });
   }
 
   private took(h: Header, now: number): void {

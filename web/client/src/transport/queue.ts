@@ -195,7 +195,9 @@ export class Lane {
     const hard = now - this.keyTaken < AFTER_KEY_MS ? AFTER_KEY_MS : HARD_MS;
     if (!this.over(now, hard, limit)) return;
     for (const layer of [...this.layers.keys()].sort((a, b) => b - a)) {
-      this.giveUp(layer, now);
+      this.giveUp(layer, now, true);
+      if (!this.over(now, hard, limit)) return;
+      this.giveUp(layer, now, false);
       if (!this.over(now, hard, limit)) return;
     }
   }
@@ -203,7 +205,7 @@ export class Lane {
   /** A frame could not be handed over: the layer cannot go on without a key frame, unless the frame was droppable. */
   failed(item: Item, now: number): void {
     this.drop(item.header);
-    if (!item.header.droppable) this.giveUp(item.header.spatial, now);
+    if (!item.header.droppable) this.giveUp(item.header.spatial, now, true);
   }
 
   /** By the clock: pressure, fallback and return. `elapsed` since the last call, ms. */
@@ -269,12 +271,12 @@ export class Lane {
     return this.queue.some((item) => now - item.at > (item.kind === "live" ? age : Math.max(age, REPLAY_MS)));
   }
 
-  /** Drop a layer's frames up to the last key frame that is still ahead in the queue, or up to the next to come. */
-  private giveUp(layer: number, now: number): void {
+  /** Drop a layer's frames: up to a young key frame in the queue if one may be kept, else up to the next to come. */
+  private giveUp(layer: number, now: number, keep: boolean): void {
     const state = this.layers.get(layer);
     if (!state) return;
     const key = this.queue.findLastIndex((i) => i.header.spatial === layer && i.header.key);
-    const fresh = key > 0 && now - (this.queue[key]?.at ?? now) <= HARD_MS / 2 ? this.queue[key] : undefined;
+    const fresh = keep && key > 0 && now - (this.queue[key]?.at ?? now) <= HARD_MS / 2 ? this.queue[key] : undefined;
     let passed = false;
     this.remove((item) => {
       if (item === fresh) passed = true;
@@ -348,7 +350,7 @@ export class Outbox {
   readonly lanes = new Map<StreamKey, Lane>();
   audioDropped = 0;
   /** Told of each frame that left, for counters and traces. */
-  onSent: (stream: StreamKey, header: Header, sealed: Uint8Array) => void = () => {};
+  onSent: (stream: StreamKey, header: Header, sealed: Uint8Array, now: number) => void = () => {};
   private readonly port: Port;
 
   constructor(port: Port) {
@@ -356,12 +358,12 @@ export class Outbox {
   }
 
   /** Sound: at once. Dropped only when the channel itself no longer moves. */
-  audio(stream: StreamKey, header: Header, sealed: Uint8Array): boolean {
+  audio(stream: StreamKey, header: Header, sealed: Uint8Array, now: number): boolean {
     if (!this.port.open || this.port.audioBuffered() > AUDIO_LIMIT_BYTES || !this.port.sendAudio(sealed)) {
       this.audioDropped += 1;
       return false;
     }
-    this.onSent(stream, header, sealed);
+    this.onSent(stream, header, sealed, now);
     return true;
   }
 
@@ -382,7 +384,7 @@ export class Outbox {
       if (!next || !item) return;
       if (this.port.sendVideo(item.sealed)) {
         next.framesSent += 1;
-        this.onSent(next.stream, item.header, item.sealed);
+        this.onSent(next.stream, item.header, item.sealed, now);
       } else next.failed(item, now);
     }
   }

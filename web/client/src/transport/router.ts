@@ -8,10 +8,9 @@
 import { decodeHeader, type Header } from "../frame/header.ts";
 import type { Control, Have } from "./control.ts";
 import { MAX_NUMBERS } from "./control.ts";
-import { Rate } from "./meter.ts";
 import { Lane, Outbox, type Port } from "./queue.ts";
 import { AUDIO, type Stored, VIDEO } from "./ring.ts";
-import { type Edge, GRACE_MS, Stream } from "./stream.ts";
+import { type Edge, edgeTo, GRACE_MS, mayAskKey, Stream } from "./stream.ts";
 import { type MediaSide, type StreamKey, streamKey } from "./types.ts";
 
 /** How long a parent waits for the child's `take` before it begins by itself. */
@@ -76,8 +75,7 @@ export class Router {
   private readonly media: MediaSide;
   private readonly events: RouterEvents;
   private readonly peers = new Map<number, Peer>();
-  private readonly edgeRates = new Map<Edge, Rate>();
-  private ticked = Number.NaN;
+  private lastTick = 0;
   private chosen = Number.NEGATIVE_INFINITY;
 
   constructor(node: number, media: MediaSide, events: RouterEvents) {
@@ -91,9 +89,9 @@ export class Router {
   addLink(port: Neighbour, now: number): void {
     this.removeLink(port.peer);
     const outbox = new Outbox(port);
-    outbox.onSent = (stream, header, sealed) => {
+    outbox.onSent = (stream, header, sealed, at) => {
       const edge = this.streams.get(stream)?.edges.get(port.peer);
-      if (edge) this.edgeRates.get(edge)?.add(sealed.byteLength, this.clock(now));
+      edge?.rate.add(sealed.byteLength, at);
       this.events.sent(stream, header, sealed, port.peer);
     };
     this.peers.set(port.peer, { port, outbox, takes: new Map() });
@@ -130,16 +128,8 @@ export class Router {
       if (edge.started) this.choose(stream, edge, now);
       return;
     }
-    edge = {
-      child,
-      layers: sorted,
-      lane: new Lane(key, rateBps, now),
-      started: false,
-      since: now,
-      told: "",
-    };
+    edge = edgeTo(child, sorted, new Lane(key, rateBps, now), now);
     stream.edges.set(child, edge);
-    this.edgeRates.set(edge, new Rate());
     const peer = this.peers.get(child);
     if (!peer) return;
     peer.outbox.lanes.set(key, edge.lane);
@@ -152,7 +142,6 @@ export class Router {
     const edge = stream?.edges.get(child);
     if (!stream || !edge) return;
     stream.edges.delete(child);
-    this.edgeRates.delete(edge);
     const peer = this.peers.get(child);
     peer?.outbox.lanes.delete(key);
     peer?.takes.delete(key);
@@ -176,7 +165,7 @@ export class Router {
     if (known) stream.previous = null;
     stream.parent = { node, since: now, ready: false, firstAudio: null, taken: false };
     for (const gaps of stream.video.values()) gaps.reparent(now);
-    this.take(stream, now);
+    this.take(stream);
   }
 
   forget(key: StreamKey): void {
@@ -190,7 +179,6 @@ export class Router {
 
   /** A frame came from a peer. */
   receive(from: number, sealed: Uint8Array, now: number): void {
-    this.ticked = Math.max(now, Number.isNaN(this.ticked) ? now : this.ticked);
     const header = decodeHeader(sealed);
     if (!header) {
       this.counters.malformed += 1;
@@ -230,7 +218,6 @@ export class Router {
 
   /** A frame that this node sealed. */
   publish(streamNumber: number, sealed: Uint8Array, now: number): void {
-    this.ticked = Math.max(now, Number.isNaN(this.ticked) ? now : this.ticked);
     const header = decodeHeader(sealed);
     if (!header || header.sender !== this.node || header.stream !== streamNumber || !forwarded(header)) {
       this.counters.malformed += 1;
@@ -254,7 +241,7 @@ export class Router {
       const peer = this.peers.get(edge.child);
       if (!peer) continue;
       if (frame.header.track === AUDIO) {
-        if (peer.outbox.audio(stream.key, frame.header, frame.sealed)) edge.lane.framesSent += 1;
+        if (peer.outbox.audio(stream.key, frame.header, frame.sealed, now)) edge.lane.framesSent += 1;
         else edge.lane.framesDropped += 1;
       } else {
         edge.lane.offer(frame, now);
@@ -298,6 +285,7 @@ export class Router {
       return;
     }
     if (message.t === "key") {
+      if (!mayAskKey(edge, now)) return;
       stream.keys.request(message.l);
       this.flushKeys(stream, now);
     } else this.answer(stream, edge, message.l, message.n, now);
@@ -334,9 +322,8 @@ export class Router {
 
   /** Every 10 ms or so. */
   tick(now: number): void {
-    const elapsed = Number.isNaN(this.ticked) ? 0 : Math.max(0, Math.min(1000, now - this.lastTick));
+    const elapsed = Math.max(0, Math.min(1000, now - this.lastTick));
     this.lastTick = now;
-    this.ticked = now;
     const choose = now - this.chosen >= CHOOSE_MS;
     if (choose) this.chosen = now;
     for (const peer of this.peers.values()) peer.outbox.tick(now, elapsed);
@@ -349,12 +336,10 @@ export class Router {
     }
   }
 
-  private lastTick = 0;
-
   /** Incoming side: hand-over, repair, key frames. */
   private tend(stream: Stream, now: number): void {
     if (stream.previous && now >= stream.previousUntil) stream.previous = null;
-    this.take(stream, now);
+    this.take(stream);
     const source = this.source(stream);
     const peer = source ? this.peers.get(source.node) : undefined;
     const srtt = peer?.port.srtt ?? 0;
@@ -401,7 +386,7 @@ export class Router {
   }
 
   /** Tell the parent to begin, once the link is up. */
-  private take(stream: Stream, _now: number): void {
+  private take(stream: Stream): void {
     const parent = stream.parent;
     if (!parent || parent.taken) return;
     const port = this.peers.get(parent.node)?.port;
@@ -501,10 +486,6 @@ export class Router {
     return this.peers.get(peer)?.outbox.queuedBytes ?? 0;
   }
 
-  edgeBps(edge: Edge, now: number): number {
-    return this.edgeRates.get(edge)?.bps(now) ?? 0;
-  }
-
   private stream(key: StreamKey): Stream {
     let stream = this.streams.get(key);
     if (!stream) {
@@ -512,10 +493,6 @@ export class Router {
       this.streams.set(key, stream);
     }
     return stream;
-  }
-
-  private clock(fallback: number): number {
-    return Number.isNaN(this.ticked) ? fallback : this.ticked;
   }
 }
 

@@ -9,8 +9,15 @@ import type { Lane } from "./queue.ts";
 import { AUDIO, Ring, type Stored, VIDEO } from "./ring.ts";
 import type { StreamKey } from "./types.ts";
 
-/** A layer is silent when a lower one had a frame this much later: encoder stopped, or the parent fell back. */
+/**
+ * A layer is silent when a lower one has gone on for so long and so many frames without it: its encoder stopped, or
+ * the parent fell back. The count is for cameras at one frame a second, whose layers always come one after the other.
+ */
 export const LAYER_SILENT_MS = 700;
+export const LAYER_SILENT_FRAMES = 8;
+/** Key requests that one child may make: a burst, and then one per second. */
+const KEY_BURST = 5;
+const KEY_REFILL_MS = 1000;
 /** Sound alone makes a stream with video ready only after this: the camera may be slow, or refused. */
 export const AUDIO_READY_MS = 1000;
 /** After the new parent has delivered, frames of the old one are still welcome for so long. */
@@ -27,6 +34,24 @@ export interface Edge {
   since: number;
   /** What the child was last told that it gets. */
   told: string;
+  keyBudget: number;
+  keyBudgetAt: number;
+  /** What went out on the edge. */
+  readonly rate: Rate;
+}
+
+export function edgeTo(child: number, layers: number[], lane: Lane, now: number): Edge {
+  const fresh = { started: false, since: now, told: "", keyBudget: KEY_BURST, keyBudgetAt: now, rate: new Rate() };
+  return { child, layers, lane, ...fresh };
+}
+
+/** May this child make one more key request? Each costs everybody in the tree. */
+export function mayAskKey(edge: Edge, now: number): boolean {
+  edge.keyBudget = Math.min(KEY_BURST, edge.keyBudget + (now - edge.keyBudgetAt) / KEY_REFILL_MS);
+  edge.keyBudgetAt = now;
+  if (edge.keyBudget < 1) return false;
+  edge.keyBudget -= 1;
+  return true;
 }
 
 export interface Parent {
@@ -61,7 +86,7 @@ export class Stream {
   share = 1;
   shareAt = 0;
   calmSince = 0;
-  private readonly seen = new Map<number, number>();
+  private readonly seen = new Map<number, { at: number; passed: number }>();
   private given: number[] | null = null;
 
   constructor(key: StreamKey, own: boolean) {
@@ -95,7 +120,8 @@ export class Stream {
   keep(frame: Stored): void {
     this.ring.add(frame);
     if (frame.header.track === VIDEO) {
-      this.seen.set(frame.header.spatial, frame.at);
+      this.seen.set(frame.header.spatial, { at: frame.at, passed: 0 });
+      for (const [layer, seen] of this.seen) if (layer > frame.header.spatial) seen.passed += 1;
       if (frame.header.key) this.keys.satisfied(frame.header.spatial);
     }
   }
@@ -120,9 +146,11 @@ export class Stream {
     const out: number[] = [];
     let newest = Number.NEGATIVE_INFINITY;
     for (const layer of [...this.seen.keys()].sort((a, b) => a - b)) {
-      const at = this.seen.get(layer) ?? 0;
-      if (this.promised(layer) && newest - at <= LAYER_SILENT_MS) out.push(layer);
-      newest = Math.max(newest, at);
+      const seen = this.seen.get(layer);
+      if (!seen) continue;
+      const silent = newest - seen.at > LAYER_SILENT_MS && seen.passed >= LAYER_SILENT_FRAMES;
+      if (this.promised(layer) && !silent) out.push(layer);
+      newest = Math.max(newest, seen.at);
     }
     return out;
   }

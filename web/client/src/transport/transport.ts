@@ -172,7 +172,7 @@ export class Transport implements TransportSide {
         outgoing.push({
           stream: ref,
           child: edge.child,
-          bps: this.router.edgeBps(edge, now),
+          bps: edge.rate.bps(now),
           layers: [...edge.lane.layers.keys()].sort((a, b) => a - b),
           framesSent: edge.lane.framesSent,
           framesDropped: edge.lane.framesDropped,

@@ -1,0 +1,148 @@
+import { describe, expect, test } from "vitest";
+import { type Control, encodeControl, parseControl } from "./control.ts";
+import { Link, SILENCE_MS, SILENCE_REPORT_MS } from "./link.ts";
+import { Delay, Loss, Rate, Rtt } from "./meter.ts";
+import { FakeChannel, Net } from "./simulation.ts";
+
+describe("control messages", () => {
+  test("come back as they were sent, and only with known fields", () => {
+    const messages: Control[] = [
+      { t: "hb", n: 1, f: 0 },
+      { t: "hb", n: 2, f: 7, e: 1, d: 3.5 },
+      { t: "take", s: 16, have: [{ layer: 1, generation: 3, number: 70_000 }] },
+      { t: "key", s: 16, l: 1 },
+      { t: "need", s: 16, l: 0, n: [1, 2, 4_294_967_295] },
+      { t: "miss", s: 16, l: 0, n: [1] },
+      { t: "tip", s: 16, l: 0, g: 1, n: 9 },
+      { t: "layers", s: 16, l: [0, 1] },
+    ];
+    for (const m of messages) expect(parseControl(encodeControl(m))).toEqual({ ok: true, message: m });
+    expect(parseControl('{"t":"key","s":16,"l":1,"__proto__":{"x":1},"more":true}')).toEqual({
+      ok: true,
+      message: { t: "key", s: 16, l: 1 },
+    });
+  });
+
+  test("are refused in every malformed form", () => {
+    const junk: unknown[] = [
+      null,
+      new ArrayBuffer(3),
+      "",
+      "{",
+      "[]",
+      '{"t":5}',
+      '{"t":"hb"}',
+      '{"t":"hb","n":1}',
+      '{"t":"hb","n":1,"f":-1}',
+      '{"t":"hb","n":1,"f":1,"e":1}',
+      '{"t":"hb","n":1,"f":1,"e":1,"d":-1}',
+      '{"t":"key","s":"16","l":0}',
+      '{"t":"key","s":1048576,"l":0}',
+      '{"t":"layers","s":1,"l":[4]}',
+      '{"t":"layers","s":1,"l":[0,1,2,3,0]}',
+      '{"t":"take","s":1,"have":[{"layer":0,"generation":65536,"number":0}]}',
+      '{"t":"tip","s":1,"l":0,"n":1}',
+      `{"t":"hb","n":1,"f":1,"pad":"${"x".repeat(5000)}"}`,
+    ];
+    for (const text of junk) expect(parseControl(text)).toEqual({ ok: false, why: "malformed" });
+    expect(parseControl('{"t":"later"}')).toEqual({ ok: false, why: "unknown" });
+  });
+});
+
+describe("silence", () => {
+  const silences = (net: Net, node: number) => net.node(node).posted.filter((m) => m.type === "silent").length;
+
+  test("is not reported on an idle link, however long", () => {
+    const net = new Net(1);
+    net.link(1, 2, { latencyMs: 80, loss: 0.02 });
+    net.run(60_000);
+    expect(silences(net, 1) + silences(net, 2)).toBe(0);
+  });
+
+  test("is reported once when nothing at all comes any more, and again after the peer was heard", () => {
+    const net = new Net(1);
+    net.link(1, 2);
+    net.run(1000);
+    net.direction(2, 1).down = true;
+    net.run(SILENCE_MS + SILENCE_REPORT_MS - 50);
+    expect(silences(net, 1)).toBe(0);
+    net.run(5000);
+    expect(silences(net, 1)).toBe(1);
+    expect(silences(net, 2)).toBe(0);
+    net.direction(2, 1).down = false;
+    net.run(500);
+    net.direction(2, 1).down = true;
+    net.run(2000);
+    expect(silences(net, 1)).toBe(2);
+  });
+
+  test("is not held against the peer when this worker itself stood still", () => {
+    let now = 0;
+    const silent: number[] = [];
+    const channels = { video: new FakeChannel(), audio: new FakeChannel(), control: new FakeChannel() };
+    const nothing = () => {};
+    const events = { frame: nothing, control: nothing, room: nothing, silent: (peer: number) => silent.push(peer) };
+    const link = new Link(2, channels, events, () => now);
+    for (; now < 300; now += 10) link.tick();
+    now += 10_000;
+    link.tick();
+    for (const end = now + 250; now < end; now += 10) link.tick();
+    expect(silent).toEqual([]);
+    for (const end = now + 400; now < end; now += 10) link.tick();
+    expect(silent).toEqual([2]);
+  });
+});
+
+test("round-trip times come from heartbeats, less the time for which they were held", () => {
+  const net = new Net(1);
+  net.link(1, 2, { latencyMs: 35 });
+  net.run(5000);
+  for (const node of [1, 2]) {
+    const rtt = net.node(node).transport.stats().links[0]?.rttMs ?? 0;
+    expect(rtt).toBeGreaterThan(69);
+    expect(rtt).toBeLessThan(74);
+  }
+});
+
+describe("meters", () => {
+  test("a rate is that of the last second", () => {
+    const rate = new Rate();
+    for (let now = 0; now < 3000; now += 10) rate.add(1000, now);
+    expect(rate.bps(2990)).toBe(800_000);
+    expect(rate.bps(3490)).toBe(400_000);
+    expect(rate.bps(60_000)).toBe(0);
+  });
+
+  test("the RTT bound is srtt + 4 rttvar as RFC 6298 has it", () => {
+    const rtt = new Rtt();
+    expect(rtt.bound(77)).toBe(77);
+    rtt.sample(100);
+    expect(rtt.bound(0)).toBe(300);
+    rtt.sample(180);
+    expect(rtt.srtt).toBe(110);
+    expect(rtt.rttvar).toBe(57.5);
+    rtt.sample(Number.NaN);
+    rtt.sample(-1);
+    expect(rtt.samples).toBe(2);
+  });
+
+  test("loss needs enough frames to say anything, and starts over with the peer", () => {
+    const loss = new Loss();
+    loss.note(0, 0, 0);
+    loss.note(40, 20, 500);
+    expect(loss.share).toBe(0);
+    loss.note(100, 90, 1000);
+    expect(loss.share).toBeCloseTo(0.1);
+    loss.note(3, 93, 1500);
+    expect(loss.share).toBe(0);
+  });
+
+  test("delay is counted from the fastest frame of late, so that drifting clocks do not add up", () => {
+    const delay = new Delay();
+    // The sender's clock is slow by 100 ppm: transit seems to grow by 6 ms a minute.
+    for (let now = 0; now < 600_000; now += 33) delay.sample(now * 1000 * 0.9999, now);
+    expect(delay.ms).toBeLessThan(7);
+    for (let i = 0; i < 100; i += 1) delay.sample((600_000 + i * 33) * 1000 * 0.9999, 600_000 + i * 33 + 40);
+    expect(delay.ms).toBeGreaterThan(35);
+  });
+});
