@@ -24,10 +24,10 @@ const LEAST_TARGET = ms(20);
 const MOST_TARGET = ms(400);
 const FIRST_TARGET = ms(40);
 /** Too early by this much: play 10 ms twice. At most each 100 ms. */
-const EARLY = ms(15);
+const EARLY = ms(10);
 const STRETCH_EVERY = ms(100);
 /** Too late by this much: leave 10 ms out. At most each 200 ms. */
-const LATE = ms(40);
+const LATE = ms(30);
 const DROP_EVERY = ms(200);
 /** In near-silence corrections are not heard: they come earlier. */
 const QUIET_RMS = 0.003;

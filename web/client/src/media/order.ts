@@ -120,7 +120,8 @@ export class FrameOrder<T> {
       if (waiting.header.key && (key === null || waiting.header.number > key.header.number)) key = waiting;
     }
     if (lowest === null || key === null || key === lowest) return lowest;
-    const whole = lowest.header.number === this.#last + 1 && this.#satisfied(lowest.header);
+    const { header } = lowest;
+    const whole = header.number === this.#last + 1 && (header.key || this.#satisfied(header));
     if (whole) return lowest;
     for (const number of [...this.#waiting.keys()]) if (number < key.header.number) this.#drop(number);
     return key;
