@@ -1,6 +1,21 @@
-//! The Grove server.
+//! The Grove server: it hands out the web app, carries signalling, and decides in every room who feeds whom.
+//!
+//! It never sees what people say or show: media goes between browsers, chat and keys pass sealed.
+//!
+//! ```text
+//! cmd -> config -> server -> web (pages, health, headers)
+//!                         -> signal (WebSockets) -> room (state machines) -> grove-tree (plans)
+//! ```
+//! `signal::ws` and `room::task` await; `room::state` and what it stands on decide without waiting.
+#![forbid(unsafe_code)]
 
-/// Signalling.
-pub mod signal {
-    pub mod message;
-}
+pub mod cmd;
+pub mod config;
+pub mod log;
+pub mod metrics;
+pub mod random;
+pub mod room;
+pub mod server;
+pub mod signal;
+pub mod tls;
+pub mod web;

@@ -15,11 +15,15 @@ fn repository() -> PathBuf {
 fn settle(path: &str, wanted: &str) {
     let file = repository().join(path);
     if std::env::var_os("GROVE_UPDATE").is_some() {
-        std::fs::create_dir_all(file.parent().expect("files have a directory")).expect("the directory can be made");
+        std::fs::create_dir_all(file.parent().expect("files have a directory"))
+            .expect("the directory can be made");
         std::fs::write(&file, wanted).expect("the file can be written");
     }
     let found = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(found == wanted, "{path} is out of date: GROVE_UPDATE=1 cargo test -p grove-server --test generated");
+    assert!(
+        found == wanted,
+        "{path} is out of date: GROVE_UPDATE=1 cargo test -p grove-server --test generated"
+    );
 }
 
 /// Every named type that the two roots reach, dependencies after those who need them, each once.
@@ -41,7 +45,8 @@ impl TypeVisitor for Declarations {
             self.text.push_str(docs.trim_end());
             self.text.push('\n');
         }
-        self.text.push_str(&format!("export {}\n\n", laid_out(&T::decl(&self.config))));
+        self.text
+            .push_str(&format!("export {}\n\n", laid_out(&T::decl(&self.config))));
         T::visit_dependencies(self);
         T::visit_generics(self);
     }
@@ -58,9 +63,15 @@ fn laid_out(declaration: &str) -> String {
         out.push_str(&"  ".repeat(depth));
     };
     while let Some(c) = rest.chars().next() {
-        if let Some(end) = rest.strip_prefix("/**").and_then(|comment| comment.find("*/")) {
+        if let Some(end) = rest
+            .strip_prefix("/**")
+            .and_then(|comment| comment.find("*/"))
+        {
             line(&mut out, depth);
-            let words = rest[3..end + 3].lines().map(|l| l.trim().trim_start_matches("* ")).collect::<Vec<_>>();
+            let words = rest[3..end + 3]
+                .lines()
+                .map(|l| l.trim().trim_start_matches("* "))
+                .collect::<Vec<_>>();
             out.push_str(&format!("/** {} */", words.join(" ").trim()));
             line(&mut out, depth);
             rest = rest[end + 5..].trim_start();
@@ -95,7 +106,11 @@ fn laid_out(declaration: &str) -> String {
 }
 
 fn declarations() -> String {
-    let mut all = Declarations { config: Config::new(), seen: Vec::new(), text: String::new() };
+    let mut all = Declarations {
+        config: Config::new(),
+        seen: Vec::new(),
+        text: String::new(),
+    };
     all.visit::<ClientMessage>();
     all.visit::<ServerMessage>();
     all.text

@@ -1,0 +1,427 @@
+//! The configuration: one struct, from defaults < TOML file < environment < flags. Unknown keys are refused, with the
+//! nearest name; a value of the wrong kind is refused with where it came from.
+
+pub mod key;
+
+use key::{KEYS, Key, Kind, OTHER_PREFIXES, OTHER_VARIABLES, nearest};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Everything that can be set. `docs/ref/configuration.md` says what each key does.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address to serve on.
+    pub listen: SocketAddr,
+    /// Where the server keeps things.
+    pub data: PathBuf,
+    /// Where browsers find it; empty = the host they asked for.
+    pub public_url: String,
+    /// Certificates.
+    pub tls: Tls,
+    /// Logging.
+    pub log: Log,
+    /// Rooms.
+    pub rooms: Rooms,
+    /// WebSockets.
+    pub signal: Signal,
+    /// Links between browsers.
+    pub links: Links,
+}
+
+/// Section `tls`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Tls {
+    /// Where the certificate comes from.
+    pub mode: TlsMode,
+    /// Certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+}
+
+/// Where the certificate comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsMode {
+    /// Plain HTTP.
+    Off,
+    /// Our own, kept in the data directory.
+    SelfSigned,
+    /// The two files.
+    Files,
+}
+
+/// Section `log`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Log {
+    /// For people or programs.
+    pub format: LogFormat,
+    /// How much.
+    pub level: String,
+}
+
+/// For people or programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Section `rooms`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Rooms {
+    /// Rooms at once.
+    pub max: usize,
+    /// People in one room; 0 = no limit.
+    pub max_people: usize,
+    /// An empty room stays this long.
+    pub empty_seconds: u64,
+    /// A broken connection may come back within this time.
+    pub resume_seconds: u64,
+    /// What a browser can send until it reports, bit/s.
+    pub uplink_bps: u64,
+    /// Edges per browser.
+    pub slots: u16,
+}
+
+/// Section `signal`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Signal {
+    /// WebSockets at once.
+    pub max_connections: usize,
+    /// Steady rate of one.
+    pub messages_per_second: u32,
+    /// At once.
+    pub burst: u32,
+    /// Pause between pings.
+    pub ping_seconds: u64,
+    /// Between being told and being closed when the server stops.
+    pub drain_seconds: u64,
+}
+
+/// Section `links`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Links {
+    /// STUN servers.
+    pub stun: Vec<String>,
+}
+
+/// Why there is no configuration. Each says what is wrong, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No such file, or it may not be read.
+    #[error("cannot read the configuration file {path}: {error}")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Not TOML.
+    #[error("{path} is not TOML: {error}")]
+    NotToml {
+        /// Which.
+        path: PathBuf,
+        /// Where.
+        error: toml::de::Error,
+    },
+    /// A key that does not exist.
+    #[error("unknown {what} {name}{}; `grove config defaults` lists all", hint.as_ref().map_or(String::new(), |hint| format!(": did you mean {hint}?")))]
+    Unknown {
+        /// A key of which file, or a variable.
+        what: String,
+        /// As written.
+        name: String,
+        /// The nearest that exists.
+        hint: Option<String>,
+    },
+    /// A value that does not fit.
+    #[error("{origin} is {found}, but must be {wanted}")]
+    Value {
+        /// Key and where it was set.
+        origin: String,
+        /// As written.
+        found: String,
+        /// What would do.
+        wanted: String,
+    },
+    /// Values that do not go together.
+    #[error("{0}")]
+    Together(&'static str),
+}
+
+/// Values as given on the command line, by path, and the file named there.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--config`.
+    pub file: Option<PathBuf>,
+    /// By [`Key::path`].
+    pub values: BTreeMap<&'static str, String>,
+}
+
+impl Config {
+    /// What holds when nothing is set.
+    pub fn defaults() -> Config {
+        Config::load(&Flags::default(), std::iter::empty())
+            .expect("the defaults are a configuration")
+    }
+
+    /// Puts the layers together. `variables` is the environment.
+    pub fn load(
+        flags: &Flags,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Config, ConfigError> {
+        let variables: BTreeMap<String, String> = variables
+            .filter(|(name, _)| name.starts_with("GROVE_") || name == "RUST_LOG")
+            .collect();
+        let mut values: BTreeMap<&str, (Value, String)> = BTreeMap::new();
+        for key in KEYS {
+            let table: Table = format!("v = {}", key.default)
+                .parse()
+                .expect("a default is TOML");
+            values.insert(key.path, (table["v"].clone(), "the default".to_owned()));
+        }
+        if let Some(Kind::Word(levels)) = find("log.level").map(|key| key.kind)
+            && let Some(level) = variables
+                .get("RUST_LOG")
+                .filter(|level| levels.contains(&level.as_str()))
+        {
+            values.insert(
+                "log.level",
+                (Value::String(level.clone()), "RUST_LOG".to_owned()),
+            );
+        }
+        if let Some(path) = flags
+            .file
+            .clone()
+            .or_else(|| variables.get("GROVE_CONFIG").map(PathBuf::from))
+        {
+            read_file(&path, &mut values)?;
+        }
+        read_environment(&variables, &mut values)?;
+        for (path, text) in &flags.values {
+            let key = find(path).expect("flags are made from the keys");
+            let origin = format!("--{}", key.flag);
+            values.insert(key.path, (from_text(key, text, &origin)?, origin));
+        }
+        build(values)
+    }
+}
+
+fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+fn read_file(path: &Path, values: &mut BTreeMap<&str, (Value, String)>) -> Result<(), ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+        path: path.into(),
+        error,
+    })?;
+    let table: Table = text.parse().map_err(|error| ConfigError::NotToml {
+        path: path.into(),
+        error,
+    })?;
+    let mut leaves = Vec::new();
+    for (name, value) in table {
+        match value {
+            Value::Table(section)
+                if KEYS
+                    .iter()
+                    .any(|key| key.path.starts_with(&format!("{name}."))) =>
+            {
+                leaves.extend(
+                    section
+                        .into_iter()
+                        .map(|(key, value)| (format!("{name}.{key}"), value)),
+                );
+            }
+            value => leaves.push((name, value)),
+        }
+    }
+    for (name, value) in leaves {
+        let Some(key) = find(&name) else {
+            let hint = nearest(&name, KEYS.iter().map(|key| key.path.to_owned()));
+            return Err(ConfigError::Unknown {
+                what: format!("key in {}:", path.display()),
+                name,
+                hint,
+            });
+        };
+        let origin = format!("{name} in {}", path.display());
+        check(key, &value, &origin)?;
+        values.insert(key.path, (value, origin));
+    }
+    Ok(())
+}
+
+fn read_environment(
+    variables: &BTreeMap<String, String>,
+    values: &mut BTreeMap<&str, (Value, String)>,
+) -> Result<(), ConfigError> {
+    for (name, text) in variables
+        .iter()
+        .filter(|(name, _)| name.starts_with("GROVE_"))
+    {
+        if OTHER_VARIABLES.contains(&name.as_str())
+            || OTHER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        {
+            continue;
+        }
+        let Some(key) = KEYS.iter().find(|key| key.variable() == *name) else {
+            let hint = nearest(name, KEYS.iter().map(Key::variable));
+            return Err(ConfigError::Unknown {
+                what: "variable".to_owned(),
+                name: name.clone(),
+                hint,
+            });
+        };
+        values.insert(key.path, (from_text(key, text, name)?, name.clone()));
+    }
+    Ok(())
+}
+
+/// A value from a flag or a variable.
+fn from_text(key: &Key, text: &str, origin: &str) -> Result<Value, ConfigError> {
+    let value = match key.kind {
+        Kind::Number => text
+            .parse()
+            .map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
+        Kind::List => {
+            let items = text
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty());
+            Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
+        }
+        Kind::Text | Kind::Word(_) => Value::String(text.to_owned()),
+    };
+    check(key, &value, origin)?;
+    Ok(value)
+}
+
+fn check(key: &Key, value: &Value, origin: &str) -> Result<(), ConfigError> {
+    let (fits, wanted) = match key.kind {
+        Kind::Text => (value.is_str(), "text in quotes".to_owned()),
+        Kind::Word(words) => (
+            value.as_str().is_some_and(|word| words.contains(&word)),
+            words.join(" or "),
+        ),
+        Kind::Number => (
+            value.as_integer().is_some_and(|number| number >= 0),
+            "a whole number from 0".to_owned(),
+        ),
+        Kind::List => {
+            let texts = |items: &Vec<Value>| items.iter().all(Value::is_str);
+            (
+                value.as_array().is_some_and(texts),
+                "a list of texts".to_owned(),
+            )
+        }
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(ConfigError::Value {
+        origin: origin.to_owned(),
+        found: value.to_string(),
+        wanted,
+    })
+}
+
+fn build(values: BTreeMap<&str, (Value, String)>) -> Result<Config, ConfigError> {
+    let origin = |path: &str| values[path].1.clone();
+    let mut listen = values["listen"].0.as_str().unwrap_or_default().to_owned();
+    if let Some(port) = listen.strip_prefix("localhost:") {
+        listen = format!("127.0.0.1:{port}");
+    }
+    if listen.parse::<SocketAddr>().is_err() {
+        let wanted = "an address with a port, e.g. 127.0.0.1:8080 or [::]:8080".to_owned();
+        return Err(ConfigError::Value {
+            origin: format!("listen ({})", origin("listen")),
+            found: format!("\"{listen}\""),
+            wanted,
+        });
+    }
+    let public_url = values["public_url"]
+        .0
+        .as_str()
+        .unwrap_or_default()
+        .trim_end_matches('/')
+        .to_owned();
+    if !public_url.is_empty() && !is_origin(&public_url) {
+        let wanted =
+            "http:// or https:// with a host and nothing behind it, in lower case".to_owned();
+        return Err(ConfigError::Value {
+            origin: format!("public_url ({})", origin("public_url")),
+            found: format!("\"{public_url}\""),
+            wanted,
+        });
+    }
+    let has = |path: &str| values[path].0.as_str().is_some_and(|text| !text.is_empty());
+    if has("tls.cert") != has("tls.key") {
+        return Err(ConfigError::Together(
+            "tls.cert and tls.key go together: give both or neither",
+        ));
+    }
+    let mode = values["tls.mode"].0.as_str().unwrap_or_default();
+    if mode == "files" && !has("tls.cert") {
+        return Err(ConfigError::Together(
+            "tls.mode is files, so tls.cert and tls.key must name them",
+        ));
+    }
+    if mode == "self-signed" && has("tls.cert") {
+        return Err(ConfigError::Together(
+            "tls.mode is self-signed, but tls.cert names a certificate: choose one",
+        ));
+    }
+    let files = has("tls.cert");
+    let mut table = Table::new();
+    for (path, (value, _)) in &values {
+        let (section, key) = path
+            .split_once('.')
+            .map_or((None, *path), |(section, key)| (Some(section), key));
+        let target = match section {
+            Some(section) => {
+                let section = table
+                    .entry(section)
+                    .or_insert_with(|| Value::Table(Table::new()));
+                section.as_table_mut().expect("a section is a table")
+            }
+            None => &mut table,
+        };
+        target.insert(key.to_owned(), value.clone());
+    }
+    table.insert("listen".to_owned(), Value::String(listen));
+    table.insert("public_url".to_owned(), Value::String(public_url));
+    let mut config: Config =
+        table
+            .try_into()
+            .map_err(|error: toml::de::Error| ConfigError::Value {
+                origin: "a value".to_owned(),
+                found: "out of range".to_owned(),
+                wanted: error.message().to_owned(),
+            })?;
+    if files {
+        config.tls.mode = TlsMode::Files;
+    }
+    Ok(config)
+}
+
+/// `scheme://host[:port]`, as browsers write it in `Origin`.
+fn is_origin(url: &str) -> bool {
+    let host = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-_:[]".contains(&c);
+    host.is_some_and(|host| !host.is_empty() && host.bytes().all(allowed))
+}
+
+#[cfg(test)]
+mod tests;

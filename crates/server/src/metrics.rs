@@ -1,0 +1,196 @@
+//! What the server counts, for Prometheus. Base units, no ids of rooms or people in labels.
+
+use crate::signal::close::Close;
+use crate::signal::message::EdgeReason;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+type Labels = [(&'static str, String); 1];
+
+/// Counters of one server.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Rooms that exist.
+    pub rooms: Gauge,
+    /// People in them, those within their grace period included.
+    pub participants: Gauge,
+    /// WebSockets.
+    pub connections: Gauge,
+    /// 1 while the server stops.
+    pub draining: Gauge,
+    /// Messages read.
+    pub messages: Counter,
+    joins: Family<Labels, Counter>,
+    moves: Family<Labels, Counter>,
+    closes: Family<Labels, Counter>,
+    refusals: Family<Labels, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("grove");
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "What runs", version);
+        registry.register_collector(Box::new(Process));
+        let mut metrics = Self {
+            registry,
+            rooms: Gauge::default(),
+            participants: Gauge::default(),
+            connections: Gauge::default(),
+            draining: Gauge::default(),
+            messages: Counter::default(),
+            joins: Family::default(),
+            moves: Family::default(),
+            closes: Family::default(),
+            refusals: Family::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("rooms", "Rooms that exist", metrics.rooms.clone());
+        registry.register(
+            "participants",
+            "People in rooms",
+            metrics.participants.clone(),
+        );
+        registry.register(
+            "ws_connections",
+            "Open WebSockets",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "draining",
+            "1 while the server stops",
+            metrics.draining.clone(),
+        );
+        registry.register(
+            "signal_messages",
+            "Signalling messages read",
+            metrics.messages.clone(),
+        );
+        registry.register("joins", "Joins, by result", metrics.joins.clone());
+        registry.register(
+            "tree_reparents",
+            "Receivers that changed parents, by cause",
+            metrics.moves.clone(),
+        );
+        registry.register(
+            "ws_closes",
+            "WebSockets closed by the server, by code",
+            metrics.closes.clone(),
+        );
+        registry.register(
+            "refusals",
+            "What was refused, by limit",
+            metrics.refusals.clone(),
+        );
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Somebody came in or back.
+    pub fn joined(&self, resumed: bool) {
+        let result = if resumed { "resumed" } else { "new" };
+        self.joins
+            .get_or_create(&[("result", result.to_owned())])
+            .inc();
+    }
+
+    /// A receiver changed parents.
+    pub fn moved(&self, reason: EdgeReason) {
+        let cause = serde_json::to_value(reason)
+            .ok()
+            .and_then(|value| value.as_str().map(str::to_owned));
+        self.moves
+            .get_or_create(&[("cause", cause.unwrap_or_default())])
+            .inc();
+    }
+
+    /// The server closed a WebSocket.
+    pub fn closed(&self, why: Close) {
+        self.closes
+            .get_or_create(&[("code", why.code().to_string())])
+            .inc();
+    }
+
+    /// A cap was met: `origin`, `connections`, `rooms`, `unknown_message`, `bad_field`.
+    pub fn refused(&self, limit: &'static str) {
+        self.refusals
+            .get_or_create(&[("limit", limit.to_owned())])
+            .inc();
+    }
+
+    /// The page for Prometheus.
+    pub fn page(&self) -> String {
+        let mut page = String::new();
+        prometheus_client::encoding::text::encode(&mut page, &self.registry)
+            .expect("a string takes everything");
+        page
+    }
+}
+
+/// Memory, processor time and files of this process, read when asked for.
+#[derive(Debug)]
+struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let resident = status.lines().find_map(|line| {
+            line.strip_prefix("VmRSS:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .trim()
+                .parse::<i64>()
+                .ok()
+        });
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // Fields 14 and 15 (user and system time) count from behind the name, which may hold spaces; 100 ticks a second.
+        let ticks = stat.rsplit_once(')').map(|(_, rest)| {
+            rest.split_whitespace()
+                .skip(11)
+                .take(2)
+                .filter_map(|field| field.parse::<u64>().ok())
+                .sum::<u64>()
+        });
+        let files = std::fs::read_dir("/proc/self/fd")
+            .map(|files| files.count() as i64)
+            .ok();
+        if let Some(resident) = resident {
+            let gauge = ConstGauge::new(resident * 1024);
+            let to = encoder.encode_descriptor(
+                "process_resident_memory_bytes",
+                "Memory",
+                None,
+                gauge.metric_type(),
+            )?;
+            gauge.encode(to)?;
+        }
+        if let Some(ticks) = ticks {
+            let counter = ConstCounter::new(ticks as f64 / 100.0);
+            let to = encoder.encode_descriptor(
+                "process_cpu_seconds",
+                "Processor time",
+                None,
+                counter.metric_type(),
+            )?;
+            counter.encode(to)?;
+        }
+        if let Some(files) = files {
+            let gauge = ConstGauge::new(files);
+            let to = encoder.encode_descriptor(
+                "process_open_fds",
+                "Open files",
+                None,
+                gauge.metric_type(),
+            )?;
+            gauge.encode(to)?;
+        }
+        Ok(())
+    }
+}

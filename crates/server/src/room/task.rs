@@ -1,0 +1,138 @@
+//! The task of one room: takes commands in order, keeps the time, and carries outputs to outboxes. It never waits for
+//! a client: an outbox that is full closes its own connection.
+
+use super::state::Room;
+use super::{ConnectionId, Input, Output};
+use crate::metrics::Metrics;
+use crate::signal::message::ServerMessage;
+use crate::signal::outbox::{Outbox, text};
+use grove_tree::Millis;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Commands that may wait for a room. Connections wait when it is full, each for itself.
+const COMMANDS: usize = 1024;
+
+/// What connections ask of a room.
+#[expect(missing_debug_implementations, reason = "holds a secret")]
+pub enum Command {
+    /// Join; answered with whether it worked. The words for the client are in its outbox.
+    Join {
+        /// [`Input::Join`].
+        input: Input,
+        /// The socket.
+        connection: ConnectionId,
+        /// Its outbox.
+        outbox: Outbox,
+        /// The answer.
+        joined: oneshot::Sender<bool>,
+    },
+    /// Anything else.
+    Input(Input),
+    /// Who is here?
+    Look {
+        /// The answer.
+        answer: oneshot::Sender<ServerMessage>,
+    },
+}
+
+/// A room's queue.
+pub type Handle = mpsc::Sender<Command>;
+
+/// What the task needs besides the room.
+#[expect(missing_debug_implementations, reason = "holds a secret")]
+pub struct Context {
+    /// The room's id.
+    pub id: String,
+    /// The same, short and useless for entering: for the log.
+    pub label: String,
+    /// Counters of the server.
+    pub metrics: Arc<Metrics>,
+    /// Time 0 of the room.
+    pub started: Instant,
+    /// Told when the room has ended.
+    pub ended: Box<dyn FnOnce(&str) + Send>,
+}
+
+/// Starts the task of a room.
+pub fn spawn(room: Room, context: Context) -> Handle {
+    let (handle, commands) = mpsc::channel(COMMANDS);
+    tokio::spawn(run(room, context, commands));
+    handle
+}
+
+async fn run(mut room: Room, context: Context, mut commands: mpsc::Receiver<Command>) {
+    let mut outboxes: HashMap<ConnectionId, Outbox> = HashMap::new();
+    let mut people = 0;
+    let now = || context.started.elapsed().as_millis() as Millis;
+    while !room.is_over(now()) {
+        let due = room
+            .poll_timeout()
+            .map(|due| context.started + Duration::from_millis(due));
+        let wake = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        let outputs = tokio::select! {
+            () = wake => room.handle_timeout(now()),
+            command = commands.recv() => match command {
+                None => break,
+                Some(Command::Look { answer }) => {
+                    // The asker may be gone: nobody to tell.
+                    let _ = answer.send(room.look(context.id.clone()));
+                    continue;
+                }
+                Some(Command::Input(input)) => room.handle(input, now()),
+                Some(Command::Join { input, connection, outbox, joined }) => {
+                    outboxes.insert(connection, outbox);
+                    let outputs = room.handle(input, now());
+                    carry_out(&outputs, &outboxes, &context);
+                    let entered = room.is_member(connection);
+                    if joined.send(entered).is_err() && entered {
+                        let gone = room.handle(Input::Disconnected { connection }, now());
+                        carry_out(&gone, &outboxes, &context);
+                    }
+                    Vec::new()
+                }
+            },
+        };
+        carry_out(&outputs, &outboxes, &context);
+        outboxes.retain(|connection, _| room.is_member(*connection));
+        let count = room.count() as i64;
+        context.metrics.participants.inc_by(count - people);
+        people = count;
+    }
+    context.metrics.participants.dec_by(people);
+    context.metrics.rooms.dec();
+    tracing::info!(room = context.label, "room ended");
+    (context.ended)(&context.id);
+}
+
+fn carry_out(outputs: &[Output], outboxes: &HashMap<ConnectionId, Outbox>, context: &Context) {
+    for output in outputs {
+        match output {
+            Output::Send { to, message } if !to.is_empty() => {
+                let text = text(message);
+                for outbox in to.iter().filter_map(|connection| outboxes.get(connection)) {
+                    outbox.send(text.clone());
+                }
+            }
+            Output::Send { .. } => {}
+            Output::Close { connection, why } => {
+                outboxes
+                    .get(connection)
+                    .inspect(|outbox| outbox.close(*why));
+            }
+            Output::Joined { resumed } => {
+                context.metrics.joined(*resumed);
+                tracing::info!(room = context.label, resumed, "participant joined");
+            }
+            Output::Moved { reason } => context.metrics.moved(*reason),
+        }
+    }
+}

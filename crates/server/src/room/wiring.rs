@@ -1,0 +1,438 @@
+//! From edges to orders: what every node has to do so that the trees of the plan stand.
+//!
+//! Owns the links of a room, the edges as last ordered, and the old edges that go on until a new one has delivered.
+//! Takes the plan's changes in order; hands out orders per node. An order names one pair or one edge and may be given
+//! twice without harm. Memory: one entry per link and per edge; a change costs the logarithm of that, except that
+//! [`Wiring::all`] and [`Wiring::remove`] walk the room.
+
+use crate::signal::message::{EdgeReason, Node, Order, StreamRef};
+use grove_tree::{Edge, EdgeChange, Layers, Millis, NodeId, Reason, StreamId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// An old parent goes on feeding at most this long after a new one was ordered: long enough for a link to come up in
+/// one network, short enough that a child that died in between does not cost its parent an uplink.
+pub const OVERLAP: Millis = 2_000;
+
+/// A link without edges stays this long: re-planning often comes back to a pair within seconds, and a new link costs
+/// a second of negotiation.
+pub const LINGER: Millis = 5_000;
+
+/// Reports of loss are not believed of a link younger than this: they speak of the one before it.
+pub const SETTLING: Millis = 1_000;
+
+/// Two nodes, the smaller number first.
+type Pair = (Node, Node);
+
+fn pair(a: Node, b: Node) -> Pair {
+    (a.min(b), a.max(b))
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    offerer: Node,
+    made: Millis,
+    /// When the last edge left it.
+    idle: Option<Millis>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Wire {
+    edge: Edge,
+    reason: EdgeReason,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Retiring {
+    edge: Edge,
+    until: Millis,
+}
+
+/// The links and edges of one room.
+#[derive(Debug, Default)]
+pub struct Wiring {
+    links: BTreeMap<Pair, Link>,
+    edges: BTreeMap<(StreamId, Node), Wire>,
+    unserved: BTreeMap<(StreamId, Node), EdgeReason>,
+    retiring: BTreeMap<(StreamId, Node, Node), Retiring>,
+    orders: BTreeMap<Node, Vec<Order>>,
+}
+
+impl Wiring {
+    /// Obeys the plan.
+    pub fn handle_changes(&mut self, changes: &[EdgeChange], now: Millis) {
+        for change in changes {
+            self.handle_change(change, now);
+        }
+        self.settle(now);
+    }
+
+    fn handle_change(&mut self, change: &EdgeChange, now: Millis) {
+        let (stream, child) = (change.stream, node(change.child));
+        let was = self.edges.get(&(stream, child)).copied();
+        let Some(edge) = change.new else {
+            self.edges.remove(&(stream, child));
+            if let Some(was) = was.filter(|_| change.make_before_break) {
+                // The child is leaving, and goes on feeding for a moment what it gets.
+                let key = (stream, child, node(was.edge.parent));
+                self.retiring.insert(
+                    key,
+                    Retiring {
+                        edge: was.edge,
+                        until: now + OVERLAP,
+                    },
+                );
+                return;
+            }
+            if let Some(was) = was {
+                self.release(stream, child, was.edge);
+            }
+            self.end_overlap(stream, child);
+            let why = reason(change.reason).unwrap_or(EdgeReason::Ended);
+            match why {
+                EdgeReason::Ended => self.unserved.remove(&(stream, child)),
+                _ => self.unserved.insert((stream, child), why),
+            };
+            self.order(child, parent_order(stream, None, why));
+            return;
+        };
+        let parent = node(edge.parent);
+        self.link(parent, child, now);
+        let moved = was.is_none_or(|was| was.edge.parent != edge.parent);
+        let why = match (reason(change.reason), was) {
+            (Some(why), _) => why,
+            (None, Some(was)) => was.reason,
+            (None, None) => EdgeReason::Joined,
+        };
+        self.edges
+            .insert((stream, child), Wire { edge, reason: why });
+        let waited = self.unserved.remove(&(stream, child)).is_some();
+        let resumed = self.retiring.remove(&(stream, child, parent));
+        if moved && let Some(was) = was.filter(|was| was.edge.feed) {
+            if change.make_before_break {
+                let key = (stream, child, node(was.edge.parent));
+                self.retiring.insert(
+                    key,
+                    Retiring {
+                        edge: was.edge,
+                        until: now + OVERLAP,
+                    },
+                );
+            } else {
+                self.release(stream, child, was.edge);
+            }
+        }
+        let same = was.filter(|_| !moved).map(|was| was.edge);
+        if edge.feed {
+            if same.is_none_or(|was| was != edge) {
+                self.order(parent, feed_order(stream, child, edge));
+            }
+        } else if let Some(fed) = same.or(resumed.map(|old| old.edge)) {
+            self.release(stream, child, fed);
+        }
+        if waited || same.is_none_or(|was| was.layers != edge.layers) {
+            self.order(child, parent_order(stream, Some(edge), why));
+        }
+    }
+
+    /// The child has `stream` from `parent` now: older parents may stop.
+    pub fn handle_ready(&mut self, stream: StreamId, child: Node, parent: Node, now: Millis) {
+        let current = self
+            .edges
+            .get(&(stream, child))
+            .map(|wire| node(wire.edge.parent));
+        if current == Some(parent) {
+            self.end_overlap(stream, child);
+            self.settle(now);
+        }
+    }
+
+    /// The link between two nodes is of no use any more: both forget it. Edges that the plan leaves on the pair get a
+    /// new one.
+    pub fn handle_cut(&mut self, a: Node, b: Node, now: Millis) {
+        let on_pair = |x: Node, y: Node| pair(x, y) == pair(a, b);
+        self.retiring
+            .retain(|&(_, child, parent), _| !on_pair(child, parent));
+        if self.links.remove(&pair(a, b)).is_some() {
+            self.order(a, Order::Unlink { peer: b });
+            self.order(b, Order::Unlink { peer: a });
+        }
+        let stay = self
+            .edges
+            .iter()
+            .filter(|((_, child), wire)| on_pair(*child, node(wire.edge.parent)));
+        for ((stream, child), wire) in stay.map(|(key, wire)| (*key, *wire)).collect::<Vec<_>>() {
+            self.link(node(wire.edge.parent), child, now);
+            if wire.edge.feed {
+                self.order(node(wire.edge.parent), feed_order(stream, child, wire.edge));
+            }
+            self.order(child, parent_order(stream, Some(wire.edge), wire.reason));
+        }
+        self.settle(now);
+    }
+
+    /// A node is gone, and its number with it.
+    pub fn remove(&mut self, gone: Node, now: Millis) {
+        let received = self.edges.iter().filter(|((_, child), _)| *child == gone);
+        for ((stream, _), wire) in received
+            .map(|(key, wire)| (*key, *wire))
+            .collect::<Vec<_>>()
+        {
+            self.release(stream, gone, wire.edge);
+        }
+        let over = self
+            .retiring
+            .iter()
+            .filter(|((_, child, _), _)| *child == gone);
+        for ((stream, ..), old) in over.map(|(key, old)| (*key, *old)).collect::<Vec<_>>() {
+            self.release(stream, gone, old.edge);
+        }
+        self.edges
+            .retain(|(_, child), wire| *child != gone && node(wire.edge.parent) != gone);
+        self.unserved.retain(|(_, child), _| *child != gone);
+        self.retiring
+            .retain(|&(_, child, parent), _| child != gone && parent != gone);
+        let links = self.links.keys().filter(|(a, b)| *a == gone || *b == gone);
+        for (a, b) in links.copied().collect::<Vec<_>>() {
+            self.links.remove(&(a, b));
+            self.order(if a == gone { b } else { a }, Order::Unlink { peer: gone });
+        }
+        self.orders.remove(&gone);
+        self.settle(now);
+    }
+
+    /// Ends overlaps and links whose time has come.
+    pub fn handle_timeout(&mut self, now: Millis) {
+        let over = self.retiring.iter().filter(|(_, old)| old.until <= now);
+        for ((stream, child, parent), old) in
+            over.map(|(key, old)| (*key, *old)).collect::<Vec<_>>()
+        {
+            self.retiring.remove(&(stream, child, parent));
+            self.release(stream, child, old.edge);
+        }
+        self.settle(now);
+        let idle = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.idle.is_some_and(|since| since + LINGER <= now));
+        for (a, b) in idle.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.links.remove(&(a, b));
+            self.order(a, Order::Unlink { peer: b });
+            self.order(b, Order::Unlink { peer: a });
+        }
+    }
+
+    /// When [`Wiring::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        let overlaps = self.retiring.values().map(|old| old.until);
+        let links = self
+            .links
+            .values()
+            .filter_map(|link| link.idle.map(|since| since + LINGER));
+        overlaps.chain(links).min()
+    }
+
+    /// What every node has to do since the last call.
+    pub fn take_orders(&mut self) -> BTreeMap<Node, Vec<Order>> {
+        std::mem::take(&mut self.orders)
+    }
+
+    /// Everything that holds for one node: for a newcomer, and for one that comes back.
+    pub fn all(&self, me: Node) -> Vec<Order> {
+        let links = self.links.iter().filter_map(|(&(a, b), link)| {
+            let peer = if a == me { b } else { a };
+            (a == me || b == me).then_some(Order::Link {
+                peer,
+                offer: link.offerer == me,
+            })
+        });
+        let feeds = self.edges.iter().filter_map(|(&(stream, child), wire)| {
+            (node(wire.edge.parent) == me && wire.edge.feed)
+                .then(|| feed_order(stream, child, wire.edge))
+        });
+        let retiring = self
+            .retiring
+            .iter()
+            .filter_map(|(&(stream, child, parent), old)| {
+                (parent == me).then(|| feed_order(stream, child, old.edge))
+            });
+        let parents = self.edges.iter().filter_map(|(&(stream, child), wire)| {
+            (child == me).then(|| parent_order(stream, Some(wire.edge), wire.reason))
+        });
+        let unserved = self.unserved.iter().filter_map(|(&(stream, child), &why)| {
+            (child == me).then(|| parent_order(stream, None, why))
+        });
+        links
+            .chain(feeds)
+            .chain(retiring)
+            .chain(parents)
+            .chain(unserved)
+            .collect()
+    }
+
+    /// Is there a link, and who offers? With the time it was ordered.
+    pub fn link_between(&self, a: Node, b: Node) -> Option<(Node, Millis)> {
+        self.links
+            .get(&pair(a, b))
+            .map(|link| (link.offerer, link.made))
+    }
+
+    /// The parent of `child` in a tree.
+    pub fn parent_of(&self, stream: StreamId, child: Node) -> Option<Node> {
+        self.edges
+            .get(&(stream, child))
+            .map(|wire| node(wire.edge.parent))
+    }
+
+    /// Why an edge is as it is.
+    pub fn reason_of(&self, stream: StreamId, child: Node) -> Option<EdgeReason> {
+        self.edges.get(&(stream, child)).map(|wire| wire.reason)
+    }
+
+    /// Does a node still feed children that have been given to others?
+    pub fn is_retiring(&self, parent: Node) -> bool {
+        self.retiring.keys().any(|key| key.2 == parent)
+    }
+
+    fn link(&mut self, parent: Node, child: Node, now: Millis) {
+        if let Some(link) = self.links.get_mut(&pair(parent, child)) {
+            link.idle = None;
+            return;
+        }
+        self.links.insert(
+            pair(parent, child),
+            Link {
+                offerer: parent,
+                made: now,
+                idle: None,
+            },
+        );
+        self.order(
+            parent,
+            Order::Link {
+                peer: child,
+                offer: true,
+            },
+        );
+        self.order(
+            child,
+            Order::Link {
+                peer: parent,
+                offer: false,
+            },
+        );
+    }
+
+    fn end_overlap(&mut self, stream: StreamId, child: Node) {
+        let keys = (stream, child, Node::MIN)..=(stream, child, Node::MAX);
+        for (key, old) in self
+            .retiring
+            .range(keys)
+            .map(|(key, old)| (*key, *old))
+            .collect::<Vec<_>>()
+        {
+            self.retiring.remove(&key);
+            self.release(stream, child, old.edge);
+        }
+    }
+
+    fn release(&mut self, stream: StreamId, child: Node, edge: Edge) {
+        if edge.feed {
+            self.order(
+                node(edge.parent),
+                Order::Release {
+                    stream: stream_ref(stream),
+                    child,
+                },
+            );
+        }
+    }
+
+    fn order(&mut self, to: Node, order: Order) {
+        self.orders.entry(to).or_default().push(order);
+    }
+
+    /// Notes which links carry nothing, and since when.
+    fn settle(&mut self, now: Millis) {
+        let fed = self
+            .edges
+            .iter()
+            .map(|((_, child), wire)| pair(*child, node(wire.edge.parent)));
+        let retiring = self
+            .retiring
+            .keys()
+            .map(|&(_, child, parent)| pair(child, parent));
+        let used: BTreeSet<Pair> = fed.chain(retiring).collect();
+        for (pair, link) in &mut self.links {
+            link.idle = if used.contains(pair) {
+                None
+            } else {
+                link.idle.or(Some(now))
+            };
+        }
+    }
+}
+
+/// The planner's number of a node.
+pub fn node_id(node: Node) -> NodeId {
+    NodeId(u32::from(node))
+}
+
+/// The room's number of a planner's node: the planner knows no others than the room gave it.
+pub fn node(id: NodeId) -> Node {
+    Node::try_from(id.0).expect("the planner returns the numbers it was given")
+}
+
+/// The planner's number of a stream.
+pub fn stream_id(stream: StreamRef) -> StreamId {
+    StreamId(u32::from(stream.node) * 16 + u32::from(stream.stream))
+}
+
+/// The stream behind a planner's number.
+pub fn stream_ref(id: StreamId) -> StreamRef {
+    let sender = Node::try_from(id.0 / 16).expect("the planner returns the numbers it was given");
+    StreamRef {
+        node: sender,
+        stream: (id.0 % 16) as u8,
+    }
+}
+
+/// Spatial layers in a set, lowest first.
+pub fn layer_list(layers: Layers) -> Vec<u8> {
+    (0..Layers::MAX as u8)
+        .filter(|layer| layers.0 & (1 << layer) != 0)
+        .collect()
+}
+
+/// `None`: not a reason of its own; the edge keeps the one it had.
+pub fn reason(reason: Reason) -> Option<EdgeReason> {
+    Some(match reason {
+        Reason::Joined => EdgeReason::Joined,
+        Reason::ParentReady => return None,
+        Reason::ParentLeft => EdgeReason::ParentLeft,
+        Reason::ParentLost => EdgeReason::ParentLost,
+        Reason::Capacity => EdgeReason::Capacity,
+        Reason::Layers => EdgeReason::Layers,
+        Reason::Policy => EdgeReason::Policy,
+        Reason::Ended => EdgeReason::Ended,
+        Reason::NoCapacity => EdgeReason::NoCapacity,
+        Reason::Unreachable => EdgeReason::Unreachable,
+    })
+}
+
+fn feed_order(stream: StreamId, child: Node, edge: Edge) -> Order {
+    Order::Feed {
+        stream: stream_ref(stream),
+        child,
+        layers: layer_list(edge.layers),
+        rate_bps: edge.rate,
+    }
+}
+
+fn parent_order(stream: StreamId, edge: Option<Edge>, reason: EdgeReason) -> Order {
+    Order::Parent {
+        stream: stream_ref(stream),
+        parent: edge.map(|edge| node(edge.parent)),
+        layers: edge.map_or_else(Vec::new, |edge| layer_list(edge.layers)),
+        reason,
+    }
+}

@@ -1,0 +1,28 @@
+//! HTTP: the app's pages, health, metrics, and the headers that all of them carry. Signalling is mounted here.
+
+pub mod assets;
+pub mod headers;
+pub mod health;
+
+use crate::server::Shared;
+use crate::signal::ws;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::routing::{any, get};
+use std::sync::Arc;
+
+pub use assets::has_app;
+
+/// Everything that this server answers.
+pub fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/api/v1/signal", any(ws::upgrade))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .fallback(assets::serve)
+        .layer(DefaultBodyLimit::max(64 * 1024))
+        .layer(middleware::from_fn_with_state(shared.clone(), headers::add))
+        .with_state(shared)
+}
