@@ -3,7 +3,7 @@ import { Mic, MicOff, Video, VideoOff, Volume2 } from "lucide";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { list } from "../room/sentences.ts";
 import { look } from "../state/client.ts";
-import { type Failure, failureWords } from "../state/failure.ts";
+import { type Device, type Failure, failureWords, told } from "../state/failure.ts";
 import { type Capture, LocalMedia } from "../state/media.ts";
 import { LevelMeter, playTestTone } from "../state/meter.ts";
 import { cameraId, microphoneId, name, speakerId, wantCamera, wantMicrophone } from "../state/settings.ts";
@@ -90,7 +90,7 @@ export function Before({ room, media, joining, suggestedName, onJoin }: BeforePr
                 {untouched ? (
                   <>
                     <p>Others will neither see nor hear you yet.</p>
-                    <button type="button" class="button primary" onClick={() => void turnOn()}>
+                    <button type="button" class="button primary turn-on" onClick={() => void turnOn()}>
                       <Icon of={Video} /> Turn on camera and microphone
                     </button>
                   </>
@@ -106,7 +106,11 @@ export function Before({ room, media, joining, suggestedName, onJoin }: BeforePr
           </section>
           <SoundCheck microphone={microphone} />
           <div role="status">
-            <Failures camera={camera} microphone={microphone} onRetry={(device) => void media.start(device)} />
+            <Failures
+              camera={camera}
+              microphone={microphone}
+              onRetry={(device) => void (device === "both" ? media.startBoth() : media.start(device))}
+            />
           </div>
         </div>
         <form class="card join-form" onSubmit={submit}>
@@ -215,24 +219,24 @@ function SoundCheck({ microphone }: { microphone: Capture }) {
   );
 }
 
-function Failures(props: { camera: Capture; microphone: Capture; onRetry: (device: Failure["device"]) => void }) {
+function Failures(props: { camera: Capture; microphone: Capture; onRetry: (device: Device | "both") => void }) {
   const failures: Failure[] = [];
   if (props.camera.state === "failed") failures.push(props.camera.failure);
   if (props.microphone.state === "failed") failures.push(props.microphone.failure);
   return (
     <>
-      {failures.map((failure) => {
+      {told(failures).map((failure) => {
         const { what, how } = failureWords(failure);
         const retry = failure.kind !== "insecure" && failure.kind !== "unsupported";
         return (
           <div class="notice warn" key={failure.device}>
-            <Icon of={failure.device === "camera" ? VideoOff : MicOff} size={18} />
+            <Icon of={failure.device === "microphone" ? MicOff : VideoOff} size={18} />
             <div>
               <strong>{what}</strong> {how}
             </div>
             {retry && (
               <button type="button" class="button small" onClick={() => props.onRetry(failure.device)}>
-                Try the {failure.device} again
+                Try {failure.device === "both" ? "both" : `the ${failure.device}`} again
               </button>
             )}
           </div>

@@ -1,8 +1,9 @@
+import { makeSecret } from "@grove/client";
 import { Plus } from "lucide";
 import { useState } from "preact/hooks";
 import { navigate } from "../router.ts";
 import { create } from "../state/client.ts";
-import { makeSecret, roomPath } from "../state/link.ts";
+import { roomPath } from "../state/link.ts";
 import { Icon } from "../ui/icon.tsx";
 
 /** One click: the server makes the room, the browser makes its secret, and the person is there. */

@@ -49,9 +49,9 @@ export function CallView({ call, onEnd }: CallViewProps) {
           <Icon of={running === null ? CameraOff : Circle} size={14} />
           <span>{running ?? "Camera and microphone off"}</span>
         </p>
-        <button type="button" class="chip" onClick={() => setEncryption(true)}>
+        <button type="button" class="chip" aria-label="End-to-end encrypted" onClick={() => setEncryption(true)}>
           <Icon of={unverified > 0 ? LockOpen : Lock} size={14} />
-          End-to-end encrypted
+          <span>End-to-end encrypted</span>
         </button>
       </header>
       <Banners call={call} />

@@ -94,7 +94,12 @@ describe("a phone held upright", () => {
     }
   });
 
-  test("of three people or fewer is a column", () => {
-    expect(layout(3, 390, 680, 8).kind).toBe("grid");
+  test("of three people or fewer is a column of taller tiles", () => {
+    const { kind, tiles } = layout(2, 390, 680, 8);
+    expect(kind).toBe("grid");
+    expect(tiles.map((tile) => [tile.x, Math.round(tile.height)])).toEqual([
+      [0, 336],
+      [0, 336],
+    ]);
   });
 });

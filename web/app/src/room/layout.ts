@@ -28,19 +28,22 @@ const STRIP_FROM = 4;
 const STRIP_LEAST = 108;
 const STRIP_MOST = 180;
 const STRIP_SHARE = 0.3;
-/** The speaker's tile is no taller than this times its width: pictures are wide, and more would cut off the sides. */
-const SPEAKER_TALLNESS = 1.25;
+/** On a phone a tile is no taller than this times its width: pictures are wide, and more would cut off the sides. */
+const TALLNESS = 1.25;
+/** Elsewhere a tile covers at most a fifth of the picture's width, or an eighth of its height. */
+const WIDE_LEAST = ASPECT / 1.25;
+const WIDE_MOST = ASPECT * 1.125;
 
 /** `speaker` is the index of the tile to show large, where the layout has one. */
 export function layout(count: number, width: number, height: number, gap: number, speaker = 0): Layout {
   if (count <= 0 || width <= 0 || height <= 0) return { tiles: [], stripWidth: 0, kind: "grid" };
   const narrow = width < 600 && height > width * 1.15;
   if (narrow && count >= STRIP_FROM) return withStrip(count, width, height, gap, speaker);
-  return { tiles: grid(count, width, height, gap), stripWidth: 0, kind: "grid" };
+  return { tiles: grid(count, width, height, gap, narrow ? 1 / TALLNESS : WIDE_LEAST), stripWidth: 0, kind: "grid" };
 }
 
 /** The grid with the largest 16:9 tiles, which then fill what is left. Rows are as even as can be, so that no tile stands alone under a full row. */
-export function grid(count: number, width: number, height: number, gap: number): Rect[] {
+export function grid(count: number, width: number, height: number, gap: number, least = WIDE_LEAST): Rect[] {
   let best = { columns: 1, width: 0, height: 0 };
   let widest = 0;
   for (let columns = 1; columns <= count; columns++) {
@@ -51,7 +54,7 @@ export function grid(count: number, width: number, height: number, gap: number):
     const wide = Math.min(roomX, roomY * ASPECT);
     if (wide > widest + 0.5) {
       widest = wide;
-      best = { columns, ...fit(roomX, roomY) };
+      best = { columns, ...fit(roomX, roomY, least) };
     }
   }
   const rows = Math.ceil(count / best.columns);
@@ -72,21 +75,16 @@ export function grid(count: number, width: number, height: number, gap: number):
   return tiles;
 }
 
-/**
- * A tile may be a little taller or wider than 16:9 where that uses the stage better: the picture covers the tile, and
- * loses at most an eighth at its edges.
- */
-function fit(roomX: number, roomY: number): { width: number; height: number } {
-  const low = ASPECT / 1.25;
-  const high = ASPECT * 1.125;
-  const aspect = Math.min(high, Math.max(low, roomX / roomY));
+/** The largest tile in this much room, as far from 16:9 as it may be: the picture covers the tile. */
+function fit(roomX: number, roomY: number, least: number): { width: number; height: number } {
+  const aspect = Math.min(WIDE_MOST, Math.max(least, roomX / roomY));
   const width = Math.min(roomX, roomY * aspect);
   return { width, height: width / aspect };
 }
 
 function withStrip(count: number, width: number, height: number, gap: number, speaker: number): Layout {
   const least = Math.min(STRIP_LEAST, height * STRIP_SHARE);
-  const speakerHeight = Math.min(width * SPEAKER_TALLNESS, height - gap - least);
+  const speakerHeight = Math.min(width * TALLNESS, height - gap - least);
   const stripHeight = Math.min(height - gap - speakerHeight, STRIP_MOST);
   const thumb = { width: stripHeight * (4 / 3), height: stripHeight };
   const large = Math.min(Math.max(speaker, 0), count - 1);

@@ -2,7 +2,6 @@
 import type { Person } from "@grove/client/api";
 import { Hand, Mic, MicOff, ShieldAlert, Video, VideoOff, WifiOff } from "lucide";
 import type { Call } from "../state/call.ts";
-import { name as ownName } from "../state/settings.ts";
 import { Avatar } from "../ui/avatar.tsx";
 import { Icon } from "../ui/icon.tsx";
 import { SidePanel } from "./panel.tsx";
@@ -14,7 +13,7 @@ export function PeoplePanel({ call }: { call: Call }) {
     <SidePanel call={call} title="People">
       <ul class="people">
         <li class="person">
-          <Avatar name={ownName.value || "You"} size={36} />
+          <Avatar name={call.entry.name} size={36} />
           <div class="person-what">
             <span class="person-name">{call.entry.name} (you)</span>
           </div>

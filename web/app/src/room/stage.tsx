@@ -9,6 +9,8 @@ import { ScreenTile, SelfTile, Tile } from "./tile.tsx";
 import { type TileModel, tilesOf } from "./tiles.ts";
 
 const GAP = 8;
+/** What turning pages takes from the stage. */
+const TURN_HEIGHT = 54;
 /** With one other person one's own picture floats in a corner. */
 const FLOATING_SHARE = 0.22;
 
@@ -38,7 +40,8 @@ export function Stage({ call }: { call: Call }) {
   const shownPage = Math.min(page, pages - 1);
   const shown = placed.slice(shownPage * TILES_PER_PAGE, (shownPage + 1) * TILES_PER_PAGE);
   const speaker = useSpeaker(shown, activeSpeaker, held);
-  const plan = layout(shown.length, size.width, size.height, GAP, speaker);
+  const room = pages > 1 ? size.height - TURN_HEIGHT : size.height;
+  const plan = layout(shown.length, size.width, room, GAP, speaker);
   const strip = plan.kind === "speaker" && plan.stripWidth > size.width;
 
   const rects = shown.map((tile, index) => ({ tile, rect: plan.tiles[index] }));

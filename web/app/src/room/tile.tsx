@@ -3,7 +3,6 @@ import type { Person, PersonStream, Quality } from "@grove/client/api";
 import { Hand, MicOff, MonitorUp, TriangleAlert } from "lucide";
 import { useEffect, useRef } from "preact/hooks";
 import type { Call } from "../state/call.ts";
-import { name as ownName } from "../state/settings.ts";
 import { Avatar } from "../ui/avatar.tsx";
 import { Icon } from "../ui/icon.tsx";
 import { CameraVideo } from "../ui/video.tsx";
@@ -22,8 +21,8 @@ export function Tile({ call, person, stream, speaking }: TileProps) {
   const picture = stream?.video === true && person.verified && stream.state !== "unserved";
   return (
     <article class={`tile${speaking ? " speaking" : ""}`} aria-label={tileName(person, speaking)}>
-      {!(picture && stream?.state === "live") && <Avatar name={name} />}
-      {picture && stream !== null && <Picture call={call} stream={stream} live={stream.state === "live"} />}
+      {!(picture && (stream?.state === "live" || stream?.state === "lost")) && <Avatar name={name} />}
+      {picture && stream !== null && <Picture call={call} stream={stream} />}
       {words !== null && <p class="tile-words">{words}</p>}
       <div class="tile-marks">
         {presence.hand && (
@@ -47,7 +46,7 @@ export function ScreenTile({ call, person, stream }: { call: Call; person: Perso
   const words = tileWords(person, stream);
   return (
     <article class="tile screen" aria-label={`Screen of ${person.name}`}>
-      <Picture call={call} stream={stream} live={stream.state === "live"} />
+      <Picture call={call} stream={stream} />
       {words !== null && <p class="tile-words">{words}</p>}
       <div class="tile-foot">
         <span class="tile-name">
@@ -65,7 +64,7 @@ export function SelfTile({ call }: { call: Call }) {
   const muted = sending.microphone !== "on";
   return (
     <article class="tile self" aria-label={`You${muted ? ", muted" : ""}${shown ? "" : ", camera off"}`}>
-      {shown ? <CameraVideo stream={camera.stream} label="Your camera" /> : <Avatar name={ownName.value || "You"} />}
+      {shown ? <CameraVideo stream={camera.stream} label="Your camera" /> : <Avatar name={call.entry.name} />}
       <div class="tile-foot">
         <span class="tile-name">
           {muted && <Icon of={MicOff} size={14} label="Muted" />}
@@ -93,7 +92,7 @@ const SETTLE_MS = 120;
  * The canvas on which the media worker draws. It is made here by hand: a canvas can be given away once in its life, and
  * goes with its view.
  */
-function Picture({ call, stream, live }: { call: Call; stream: PersonStream; live: boolean }) {
+function Picture({ call, stream }: { call: Call; stream: PersonStream }) {
   const host = useRef<HTMLDivElement>(null);
   const { node, stream: number } = stream.ref;
   useEffect(() => {
@@ -121,7 +120,7 @@ function Picture({ call, stream, live }: { call: Call; stream: PersonStream; liv
     };
   }, [call, node, number]);
   const upright = stream.height > stream.width;
-  return <div ref={host} class={`picture${live ? "" : " stale"}${upright ? " upright" : ""}`} />;
+  return <div ref={host} class={`picture ${stream.state}${upright ? " upright" : ""}`} />;
 }
 
 const QUALITY: Record<Quality["level"], { bars: number; word: string }> = {

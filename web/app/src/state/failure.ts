@@ -11,13 +11,27 @@ export interface Failure {
   device: Device;
 }
 
+/** These stand in the way of both devices at once, and are told once. */
+const SHARED: readonly FailureKind[] = ["denied", "blocked_by_system", "insecure"];
+
 /** What happened, and what to do. */
 export interface FailureWords {
   what: string;
   how: string;
 }
 
-export function failureWords({ kind, device }: Failure): FailureWords {
+/** The failures to tell: one instead of two where both devices have the same. */
+export function told(failures: readonly Failure[]): { kind: FailureKind; device: Device | "both" }[] {
+  const [first, second] = failures;
+  if (first === undefined || second === undefined || first.kind !== second.kind || !SHARED.includes(first.kind)) {
+    return [...failures];
+  }
+  return [{ kind: first.kind, device: "both" }];
+}
+
+export function failureWords(failure: { kind: FailureKind; device: Device | "both" }): FailureWords {
+  const { kind } = failure;
+  const device = failure.device === "both" ? "camera and microphone" : failure.device;
   switch (kind) {
     case "denied":
       return {
@@ -27,7 +41,7 @@ export function failureWords({ kind, device }: Failure): FailureWords {
     case "blocked_by_system":
       return {
         what: `This device does not let the browser use the ${device}.`,
-        how: `Open the system's settings, look for Privacy and ${device === "camera" ? "Camera" : "Microphone"}, and allow this browser. Then try again.`,
+        how: `Open the system's settings, look for privacy, ${device}, and allow this browser. Then try again.`,
       };
     case "not_found":
       return {

@@ -46,19 +46,6 @@ export function roomPath(room: string, secret: string): string {
   return `/r/${room}#${secret}`;
 }
 
-/** 128 random bits, base64url without padding. */
-export function makeSecret(random: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array = randomBytes): string {
-  const bytes = random(new Uint8Array(16));
-  return btoa(String.fromCharCode(...bytes))
-    .replaceAll("+", "-")
-    .replaceAll("/", "_")
-    .replaceAll("=", "");
-}
-
-function randomBytes(bytes: Uint8Array<ArrayBuffer>): Uint8Array {
-  return crypto.getRandomValues(bytes);
-}
-
 /** People paste links with and without a scheme, and bare paths. */
 function readUrl(text: string, origin: string): URL | null {
   const bare = /^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : text.startsWith("/") ? origin + text : null;
