@@ -28,15 +28,19 @@ fn main() {
     let mut code = format!(
         "const HAS_APP: bool = {has_app};\n/// Sorted by path.\npub static ASSETS: &[Asset] = &[\n"
     );
-    for (path, file) in files {
-        let bytes = std::fs::read(&file).expect("a listed file can be read");
-        let tag = fingerprint(&bytes);
-        let file = file.canonicalize().expect("a listed file exists");
+    // Copies, because the app may be built again while the compiler reads.
+    let copies = out.join("web");
+    std::fs::create_dir_all(&copies).expect("the build directory can be written");
+    for (n, (path, file)) in files.iter().enumerate() {
+        let bytes = std::fs::read(file)
+            .expect("a listed file can be read: was the app built at the same time?");
+        let copy = copies.join(n.to_string());
+        std::fs::write(&copy, &bytes).expect("the build directory can be written");
+        let tag = format!("\"{:016x}-{:x}\"", fingerprint(&bytes), bytes.len());
+        let copy = copy.display().to_string();
         writeln!(
             code,
-            "Asset {{ path: {path:?}, bytes: include_bytes!({:?}), tag: \"\\\"{tag:016x}-{:x}\\\"\" }},",
-            file.display().to_string(),
-            bytes.len()
+            "Asset {{ path: {path:?}, bytes: include_bytes!({copy:?}), tag: {tag:?} }},"
         )
         .expect("a string takes everything");
     }

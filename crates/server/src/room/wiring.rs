@@ -245,22 +245,18 @@ impl Wiring {
                 offer: link.offerer == me,
             })
         });
-        let feeds = self.edges.iter().filter_map(|(&(stream, child), wire)| {
-            (node(wire.edge.parent) == me && wire.edge.feed)
-                .then(|| feed_order(stream, child, wire.edge))
-        });
-        let retiring = self
-            .retiring
+        let parent = |wire: &Wire| node(wire.edge.parent);
+        let feeds = self
+            .edges
             .iter()
-            .filter_map(|(&(stream, child, parent), old)| {
-                (parent == me).then(|| feed_order(stream, child, old.edge))
-            });
-        let parents = self.edges.iter().filter_map(|(&(stream, child), wire)| {
-            (child == me).then(|| parent_order(stream, Some(wire.edge), wire.reason))
-        });
-        let unserved = self.unserved.iter().filter_map(|(&(stream, child), &why)| {
-            (child == me).then(|| parent_order(stream, None, why))
-        });
+            .filter(|(_, wire)| parent(wire) == me && wire.edge.feed);
+        let feeds = feeds.map(|(&(stream, child), wire)| feed_order(stream, child, wire.edge));
+        let retiring = self.retiring.iter().filter(|(key, _)| key.2 == me);
+        let retiring = retiring.map(|(key, old)| feed_order(key.0, key.1, old.edge));
+        let parents = self.edges.iter().filter(|((_, child), _)| *child == me);
+        let parents = parents.map(|(key, wire)| parent_order(key.0, Some(wire.edge), wire.reason));
+        let unserved = self.unserved.iter().filter(|((_, child), _)| *child == me);
+        let unserved = unserved.map(|(key, why)| parent_order(key.0, None, *why));
         links
             .chain(feeds)
             .chain(retiring)
