@@ -1,8 +1,11 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { MIN_QUEUE_BYTES } from "./queue.ts";
 import { RING_MS } from "./ring.ts";
 import { frame, Net, random, Source } from "./simulation.ts";
 import { streamKey } from "./types.ts";
+
+// Minutes of virtual time take seconds of real time on a busy machine.
+vi.setConfig({ testTimeout: 60_000 });
 
 const CAMERA = { node: 1, stream: 0 };
 const KEY = streamKey(1, 0);
@@ -135,6 +138,22 @@ test("the last picture before a pause is repaired too", () => {
   const last = (source.numbers[0] ?? 0) - 1;
   expect(net.node(3).media.numbers(KEY, 0).at(-1)).toBe(last - (last % 2));
   expect(source.keyFrames).toBe(1);
+});
+
+test("an outage longer than the ring ends in one key frame, asked for by the node that saw it", () => {
+  const net = new Net(8);
+  chain(net, 3);
+  const source = new Source(net, 1);
+  net.run(1000);
+  net.direction(1, 2).conditions.loss = 1;
+  net.run(RING_MS + 1000);
+  net.direction(1, 2).conditions.loss = 0;
+  net.run(2000);
+  expect(source.keyFrames).toBe(2);
+  for (const node of [2, 3]) {
+    expect(net.node(node).media.numbers(KEY, 0).at(-1)).toBeGreaterThan((source.numbers[0] ?? 0) - 4);
+    expect(incoming(net, node).framesLost).toBeGreaterThan(0);
+  }
 });
 
 test("a link's loss is its own, not that of the links before it", () => {
@@ -399,6 +418,19 @@ describe("foreign input", () => {
     net.run(200);
     expect(net.node(1).transport.stats().counters.flooded).toBeGreaterThan(2000);
     expect(net.node(1).media.keyFrames.length).toBeLessThanOrEqual(3);
+  });
+
+  test("a child that asks for key frames without end gets a few, and then one per second", () => {
+    const net = new Net(44);
+    chain(net, 2);
+    net.run(100);
+    for (let i = 0; i < 100; i += 1) {
+      net.channel(2, 1, 2).send('{"t":"key","s":16,"l":0}');
+      net.run(100);
+    }
+    const asked = net.node(1).media.keyFrames.length;
+    expect(asked).toBeGreaterThanOrEqual(10);
+    expect(asked).toBeLessThanOrEqual(18);
   });
 
   test("a frame too large for a message is refused and counted, and the next one goes", () => {
