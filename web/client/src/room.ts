@@ -17,6 +17,8 @@ import type { FromWorker, ToWorker } from "./worker/messages.ts";
 
 /** Camera and microphone travel together. */
 const CAMERA_STREAM = 0;
+/** Between the last message to the worker and its end. */
+const TERMINATE_MS = 200;
 /** Each packet carries the one before it once more. */
 const AUDIO_ON_THE_WIRE_BPS = 2 * MICROPHONE_BPS;
 
@@ -137,7 +139,7 @@ class JoinedRoom implements Room, Diagnosis {
     this.#capture?.close();
     this.#capture = null;
     this.#layers = [];
-    if (track && !this.#freed) {
+    if (track && !this.#session.gone) {
       const { width, height } = track.getSettings();
       this.#layers = CAMERA_LAYERS.map((layer) => ({
         ...(width && height ? fit(layer, { width, height }) : { width: layer.width, height: layer.height }),
@@ -192,6 +194,7 @@ class JoinedRoom implements Room, Diagnosis {
 
   close(): void {
     this.#session.close();
+    this.#stopDevices();
   }
 
   async #takeMicrophone(track: MediaStreamTrack | null): Promise<void> {
@@ -200,8 +203,8 @@ class JoinedRoom implements Room, Diagnosis {
       this.#microphone.stop();
       this.#microphone = null;
     }
-    const captured = track && !this.#freed ? await this.#sound.capture(track) : null;
-    if (captured && this.#freed) captured.stop();
+    const captured = track && !this.#session.gone ? await this.#sound.capture(track) : null;
+    if (captured && this.#session.gone) captured.stop();
     else if (captured) {
       this.#microphone = captured;
       const { port } = captured;
@@ -212,6 +215,7 @@ class JoinedRoom implements Room, Diagnosis {
 
   /** States what we send now: to the others, and in our own state. */
   #sendingChanged(): void {
+    if (this.#session.gone) return;
     const speaks = this.#microphone !== null;
     const microphone = !speaks ? "off" : this.#muted ? "muted" : "on";
     const camera = this.#capture === null ? "off" : "on";
@@ -277,18 +281,23 @@ class JoinedRoom implements Room, Diagnosis {
 
   readonly #onPageHide = (): void => this.close();
 
-  #free(): void {
-    if (this.#freed) return;
+  #stopDevices(): void {
     this.#capture?.close();
     this.#capture = null;
     this.#microphone?.stop();
     this.#microphone = null;
+    this.#sound.close();
+  }
+
+  #free(): void {
+    if (this.#freed) return;
+    this.#stopDevices();
     this.#freed = true;
     document.removeEventListener("visibilitychange", this.#onVisibility);
     globalThis.removeEventListener("pagehide", this.#onPageHide);
     this.#views.close();
-    this.#sound.close();
-    this.#worker.terminate();
+    // It is given the time to close the camera's last pictures; nothing it says is heard any more.
+    setTimeout(() => this.#worker.terminate(), TERMINATE_MS);
   }
 }
 

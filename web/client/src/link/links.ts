@@ -128,9 +128,11 @@ export class Links {
   #close(peer: number): void {
     const link = this.#links.get(peer);
     if (!link) return;
-    link.close();
     this.#links.delete(peer);
     this.#silentAtMs.delete(peer);
+    // A session that ended by itself has been reported closed already.
+    if (link.over) return;
+    link.close();
     this.#host.closed(peer);
   }
 
@@ -138,11 +140,14 @@ export class Links {
     if (this.#links.get(peer) !== link) return;
     // Not up because the exchange could not go on without the server: that says nothing about the two networks.
     if (news === "never" && this.#down && link.offers) {
+      this.#host.closed(peer);
       this.#open(peer, true);
       return;
     }
     this.#host.state(peer, news);
-    if (news !== "up") this.#lost(peer, news === "lost" ? "silent" : "never");
+    if (news === "up") return;
+    this.#host.closed(peer);
+    this.#lost(peer, news === "lost" ? "silent" : "never");
   }
 
   #lost(peer: number, why: LostReason): void {

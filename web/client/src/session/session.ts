@@ -32,6 +32,9 @@ import { uplinkAfter } from "./uplink.ts";
 
 /** Attempts to join for the first time before the person is told that it does not work: about 20 s. */
 const FIRST_ATTEMPTS = 6;
+/** A leaver forwards for this long at most: the server moves its children well within that. */
+const LINGER_MS = 1_500;
+const LEFT = "You have left the room.";
 /** Orders kept for diagnosis. */
 const MOST_ORDERS = 2_000;
 
@@ -84,6 +87,8 @@ export class Session {
   #watchTrees = false;
   #uplinkGuess: number | null = null;
   #lines = 0;
+  /** Left, and forwarding until the server has replaced us. */
+  #lingering: ReturnType<typeof setTimeout> | undefined;
   #over = false;
 
   constructor(options: SessionOptions, events: SessionEvents) {
@@ -111,6 +116,11 @@ export class Session {
   /** False when we are not in the room at present; then it must be stated again after `joined`. */
   send(message: ClientMessage): boolean {
     return this.#joined && (this.#signal?.send(message) ?? false);
+  }
+
+  /** Left, or ended otherwise: nothing of ours is sent any more, though others' streams may be for a moment. */
+  get gone(): boolean {
+    return this.#over || this.#lingering !== undefined;
   }
 
   /** Takes something in; `changed` follows. */
@@ -182,9 +192,19 @@ export class Session {
     }
   }
 
-  /** Leaves politely and frees links and connection. Idempotent. */
+  /**
+   * Leaves politely. Whoever forwards other people's streams goes on with that for a moment, until the server has found
+   * others to do it and closes the connection; `ended` follows then. Idempotent.
+   */
   close(): void {
-    this.#end("left", "You have left the room.");
+    if (this.#over || this.#lingering) return;
+    const forwards = [...this.model.plan.feeds.values()].some(({ stream }) => stream.node !== this.model.me);
+    if (!forwards || !this.send({ type: "leave" })) {
+      this.#end("left", LEFT);
+      return;
+    }
+    this.#page({ type: "connection", connection: { state: "ended", code: "left", message: LEFT } });
+    this.#lingering = setTimeout(() => this.#end("left", LEFT), LINGER_MS);
   }
 
   /** It cannot go on, for this reason. */
@@ -241,6 +261,10 @@ export class Session {
   }
 
   #down(down: Down): void {
+    if (this.#lingering) {
+      this.#end("left", LEFT);
+      return;
+    }
     this.#joined = false;
     this.#distribution.handleDown();
     this.#links.setDown(true);
@@ -363,7 +387,10 @@ export class Session {
   async #enter(participant: Participant, known: Participant | undefined, count = true): Promise<void> {
     const { node, id } = participant;
     if (known && sameIdentity(known, participant)) return;
-    if (known) this.#leave(node, known.publications);
+    if (known) {
+      this.#links.unlink(node);
+      this.#leave(node, known.publications);
+    }
     const verified = await this.#members?.enter(participant);
     if (verified == null || this.#over) return;
     this.#page({ type: "verified", node, id, verified });
@@ -377,12 +404,12 @@ export class Session {
     this.#distribute();
   }
 
+  /** Somebody is gone. The link stays until it is ordered away: a leaver goes on forwarding until it is replaced. */
   #leave(node: number, publications: readonly Publication[]): void {
     for (const { stream } of publications) {
       this.#events.toWorker({ type: "forget_stream", stream: { node, stream } });
     }
     this.#members?.leave(node);
-    this.#links.unlink(node);
     this.#events.toWorker({ type: "forget_sender", node });
     this.#distribution.handleLeft(node, Date.now());
     this.#distribute();
@@ -441,13 +468,15 @@ export class Session {
   }
 
   #report(stats: WorkerStats): void {
+    if (this.gone) return;
     const uplink = this.#options.uplinkBps ?? this.#uplinkGuess;
     this.send({ type: "report", ...reportOf(stats, uplink) });
   }
 
   #end(code: EndCode, message: string): void {
     if (this.#over) return;
-    this.send({ type: "leave" });
+    clearTimeout(this.#lingering);
+    if (!this.#lingering) this.send({ type: "leave" });
     this.#page({ type: "connection", connection: { state: "ended", code, message } });
     this.#over = true;
     this.#joined = false;

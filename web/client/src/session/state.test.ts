@@ -164,6 +164,11 @@ test("quality needs two looks, and names the way the stream takes", () => {
   expect(ana(second, 2_000)?.quality.words).toContain("20 % of what Ana sends does not arrive on the way through Ben");
 });
 
+test("of a stream that has not begun, nothing is known", () => {
+  const looked = run(withTwo, [stats({}), stats({})]);
+  expect(ana(looked)?.quality.level).toBe("unknown");
+});
+
 test("forwarding counts people once, and only other people's streams", () => {
   const edge = { bps: 1_000, layers: [0], framesSent: 0, framesDropped: 0, framesResent: 0 };
   const outgoing = [

@@ -106,9 +106,10 @@ function judge(model: Model, other: Other, nowMs: number): Judged {
     const before = first?.incoming.find(({ stream }) => streamId(stream) === id);
     const now = last?.incoming.find(({ stream }) => streamId(stream) === id);
     let judged: Judged | null = null;
-    if (streamState(model, other, ref, publication, nowMs).state === "lost") {
+    const { state } = streamState(model, other, ref, publication, nowMs);
+    if (state === "lost") {
       judged = { level: "lost", loss: 1, rate: 0, parent: now?.parent ?? null };
-    } else if (before && now && first !== last) {
+    } else if (state === "live" && before && now && first !== last) {
       const audio = other.participant.presence.microphone ? (publication.audio_bps ?? 0) : 0;
       const video = now.layer === null ? 0 : (publication.layers[now.layer]?.bps ?? 0);
       const seen = arrival(before, now, audio + video);

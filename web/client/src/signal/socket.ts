@@ -119,7 +119,7 @@ export class Signal {
       this.#events.onEnd();
       return;
     }
-    const delayMs = retryDelayMs(this.#attempt, Math.random());
+    const delayMs = Math.round(retryDelayMs(this.#attempt, Math.random()));
     this.#attempt += 1;
     this.#timer = setTimeout(() => this.#connect(), delayMs);
     this.#events.onDown({ sinceMs: this.#downSinceMs, retryAtMs: nowMs + delayMs, attempt: this.#attempt });
