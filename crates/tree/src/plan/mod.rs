@@ -26,6 +26,9 @@ pub const AVOID_MS: Millis = 30_000;
 /// While somebody gets less than they want, the plan is rebuilt from nothing, and compared, at most this often.
 pub const RETRY_MS: Millis = 2_000;
 
+/// While rebuilding finds nothing better and only uplinks change, it waits twice as long each time, up to this.
+const PATIENCE_MS: Millis = 16_000;
+
 /// On a fact: nobody waits, few are moved.
 const QUICK: Effort = Effort {
     depth: 1,
@@ -50,6 +53,8 @@ pub struct Plan {
     takes: BTreeMap<Seat, Take>,
     epoch: u64,
     retry: Option<Millis>,
+    /// How long the next rebuild waits: doubled by each that found nothing better.
+    patience: Millis,
 }
 
 impl Plan {
@@ -68,6 +73,7 @@ impl Plan {
             takes: BTreeMap::new(),
             epoch: 0,
             retry: None,
+            patience: RETRY_MS,
         }
     }
 
@@ -85,8 +91,12 @@ impl Plan {
         let mut shape = self.keep(&direct, &cause);
         let unserved = place::place(&self.room, &mut shape, &direct, QUICK);
         let changes = self.commit(shape, unserved, &cause, now);
+        if cause != Cause::Capacity {
+            self.patience = RETRY_MS;
+            self.retry = self.retry.map(|at| at.min(now + RETRY_MS));
+        }
         if self.is_short() && self.retry.is_none() {
-            self.retry = Some(now + RETRY_MS);
+            self.retry = Some(now + self.patience);
         }
         changes
     }
@@ -131,7 +141,16 @@ impl Plan {
                 );
             }
         }
-        self.commit(shape, unserved, &cause, now)
+        let changes = self.commit(shape, unserved, &cause, now);
+        if retry {
+            let longer = if changes.is_empty() {
+                self.patience * 2
+            } else {
+                RETRY_MS
+            };
+            self.patience = longer.min(PATIENCE_MS);
+        }
+        changes
     }
 
     /// When `handle_timeout` wants to be called.

@@ -165,7 +165,7 @@ pub(super) fn exchange(
     mut attempts: usize,
 ) -> (Shape, BTreeMap<Seat, Reason>) {
     let (mut shape, mut unserved) = (shape, unserved);
-    'again: loop {
+    'again: while shape.has_any_room(room) {
         for &(id, child) in unserved
             .iter()
             .filter(|(_, why)| **why == Reason::NoCapacity)
@@ -211,8 +211,9 @@ pub(super) fn exchange(
                 }
             }
         }
-        return (shape, unserved);
+        break;
     }
+    (shape, unserved)
 }
 
 struct Work<'a> {
@@ -280,7 +281,10 @@ impl Work<'_> {
         let direct = self.direct.contains(&id);
         let height = tree.height(child);
         let consider = |parent: NodeId| {
-            if !self.shape.allowed(room, id, child, parent) {
+            // Cheapest first: in a starved room nearly every candidate ends here.
+            if !self.shape.has_room(room, parent, stream.floor())
+                || !self.shape.allowed(room, id, child, parent)
+            {
                 return None;
             }
             let fit = self.shape.fit(room, id, child, parent, direct)?;
@@ -338,7 +342,7 @@ impl Work<'_> {
             self.shape.attach(self.room, id, child, parent);
             return true;
         }
-        if depth == 0 {
+        if depth == 0 || self.attempts == 0 || !self.shape.has_any_room(self.room) {
             return false;
         }
         let Some(stream) = self.room.streams.get(&id) else {

@@ -190,6 +190,22 @@ impl Shape {
         }
     }
 
+    /// Has this node a slot, and uplink for one more edge of at least `floor` bit/s?
+    pub fn has_room(&self, room: &Room, node: NodeId, floor: u64) -> bool {
+        let load = self.load(node);
+        room.nodes.get(&node).is_some_and(|node| {
+            load.edges < u64::from(node.facts.slots) && load.floor + floor <= node.budget
+        })
+    }
+
+    /// Is there any node with room for the least of the streams? Without one, moving edges about serves nobody more.
+    pub fn has_any_room(&self, room: &Room) -> bool {
+        let least = room.streams.values().map(Stream::floor).min().unwrap_or(0);
+        room.nodes
+            .keys()
+            .any(|&node| self.has_room(room, node, least))
+    }
+
     /// Could `parent` feed `child` if capacity were no matter? Both the tree's rules and the room's.
     pub fn allowed(&self, room: &Room, id: StreamId, child: NodeId, parent: NodeId) -> bool {
         let Some(stream) = room.streams.get(&id) else {
@@ -216,7 +232,7 @@ impl Shape {
     ) -> Option<Fit> {
         let (stream, node) = (room.streams.get(&id)?, room.nodes.get(&parent)?);
         let (tree, load) = (self.tree(id), self.load(parent));
-        if load.edges >= u64::from(node.facts.slots) || load.floor + stream.floor() > node.budget {
+        if !self.has_room(room, parent, stream.floor()) {
             return None;
         }
         if load.low + stream.low() > node.budget {
