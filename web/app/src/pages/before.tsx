@@ -143,17 +143,16 @@ export function Before({ room, media, joining, suggestedName, onJoin }: BeforePr
           </div>
           <DeviceChoices media={media} />
           <button type="submit" class="button primary large" disabled={joining}>
-            {joining ? "Joining…" : joinWords(camera, microphone)}
+            {joining ? "Joining…" : "Join"}
           </button>
+          {camera.state !== "on" && microphone.state !== "on" && (
+            <p class="muted small">You join without camera and microphone. You can turn them on later.</p>
+          )}
           <p class="muted small">End-to-end encrypted: only people with this link can see and hear you.</p>
         </form>
       </div>
     </Shell>
   );
-}
-
-function joinWords(camera: Capture, microphone: Capture): string {
-  return camera.state === "on" || microphone.state === "on" ? "Join" : "Join without camera and microphone";
 }
 
 interface DeviceToggleProps {

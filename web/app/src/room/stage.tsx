@@ -152,7 +152,7 @@ function Slot({ rect, pinned, floating, children }: SlotProps) {
 }
 
 function corner(width: number, height: number): Rect {
-  const across = Math.max(96, Math.min(240, width * FLOATING_SHARE));
+  const across = Math.max(112, Math.min(240, width * FLOATING_SHARE));
   const tall = (across * 9) / 16;
   return { x: width - across - 12, y: height - tall - 12, width: across, height: tall };
 }

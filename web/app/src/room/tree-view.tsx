@@ -52,7 +52,8 @@ export function TreeView({ tree, me, nameOf, title, stream, sizes }: TreeViewPro
     return {
       "data-place": place,
       role: "button" as const,
-      tabIndex: place === stop ? 0 : -1,
+      // Inside of an SVG attribute names keep their case.
+      tabindex: place === stop ? 0 : -1,
       "aria-pressed": same(item, chosen),
       onClick: () => setChosen(item),
       onFocus: () => setChosen(item),

@@ -8,6 +8,7 @@ import { Announcer } from "./announcer.ts";
 import { type Entry, enter } from "./client.ts";
 import { type Device, failureWords } from "./failure.ts";
 import type { LocalMedia } from "./media.ts";
+import { TalkDetector } from "./meter.ts";
 import { speakerId, wantCamera, wantMicrophone } from "./settings.ts";
 
 export type Panel = "chat" | "people" | "trees";
@@ -16,9 +17,6 @@ export type Panel = "chat" | "people" | "trees";
 const RENDER_EVERY_MS = 60;
 /** Shorter gaps of the connection are not worth a word. */
 const QUIET_GAP_MS = 3000;
-/** Muted and this loud (RFC 6464 level) for this many updates in a row: the person seems to speak. */
-const SPEAKING_LEVEL = 40;
-const SPEAKING_UPDATES = 8;
 
 export class Call {
   readonly state: Signal<RoomState>;
@@ -45,7 +43,7 @@ export class Call {
   private readonly ticker: ReturnType<typeof setInterval>;
   private pending: ReturnType<typeof setTimeout> | null = null;
   private lastRender = 0;
-  private loudUpdates = 0;
+  private mutedMeter: TalkDetector | null = null;
   private pushToTalk = false;
 
   /** Joins. The devices that run in `media` are sent from the start. */
@@ -143,6 +141,7 @@ export class Call {
     clearInterval(this.ticker);
     if (this.pending !== null) clearTimeout(this.pending);
     this.announcer.close();
+    this.mutedMeter?.close();
     this.media.close();
     this.room.close();
   }
@@ -196,14 +195,22 @@ export class Call {
       }
       this.announcer.people(before.others, now.others);
     }
-    this.listenToMuted(now);
     this.state.value = now;
+    this.listenWhileMuted(now.sending.microphone === "muted");
   }
 
-  private listenToMuted({ sending }: RoomState): void {
-    const loud = sending.microphone === "muted" && sending.audioLevel < SPEAKING_LEVEL;
-    this.loudUpdates = loud ? this.loudUpdates + 1 : 0;
-    if (this.loudUpdates >= SPEAKING_UPDATES) this.mutedButTalking.value = true;
-    if (sending.microphone !== "muted") this.mutedButTalking.value = false;
+  /** A muted microphone sends nothing, so the client has no level for it: measure it here, for as long as it is muted. */
+  private listenWhileMuted(muted: boolean): void {
+    if (!muted) {
+      this.mutedMeter?.close();
+      this.mutedMeter = null;
+      this.mutedButTalking.value = false;
+      return;
+    }
+    const track = this.media.track("microphone");
+    if (this.mutedMeter !== null || track === null) return;
+    this.mutedMeter = new TalkDetector(track, () => {
+      this.mutedButTalking.value = true;
+    });
   }
 }

@@ -36,6 +36,32 @@ export class LevelMeter {
   }
 }
 
+/** Louder than this (RFC 6464) counts as talk, heard so often out of the last ten readings. */
+const TALK_LEVEL = 40;
+const TALK_READS = 5;
+
+/** Says once that somebody talks into a microphone, until it is closed. */
+export class TalkDetector {
+  private readonly meter: Meter | null;
+  private readonly timer: ReturnType<typeof setInterval>;
+
+  constructor(track: MediaStreamTrack, heard: () => void) {
+    this.meter = meter(track);
+    let recent: boolean[] = [];
+    this.timer = setInterval(() => {
+      recent = [...recent.slice(-9), (this.meter?.level() ?? SILENCE) < TALK_LEVEL];
+      if (recent.filter(Boolean).length < TALK_READS) return;
+      heard();
+      this.close();
+    }, 100);
+  }
+
+  close(): void {
+    clearInterval(this.timer);
+    this.meter?.close();
+  }
+}
+
 /** Plays two soft notes on a speaker, so that a person hears whether it is the right one. */
 export async function playTestTone(speaker: string): Promise<void> {
   const context = new AudioContext();
