@@ -3,14 +3,13 @@
  * and in order. A frame that was lost comes back from the copy in the next one; order, timing and concealment are the
  * worklet's (`jitter.ts`).
  */
-import { type Header, isNewer } from "../frame/header.ts";
+import type { Header } from "../frame/header.ts";
 import { SILENCE } from "./level.ts";
-import { splitPackets } from "./redundancy.ts";
+import { PacketOrder, splitPackets } from "./redundancy.ts";
 import type { PlayerReport, ToPlayer } from "./worklets.ts";
 
 const RATE = 48_000;
 const PACKET = 960;
-const PACKET_US = 20_000;
 /** A speaker of whom nothing came for this long is silent. */
 const QUIET_MS = 500;
 /** The sound must wait for the picture when that is later by more than this, ms. */
@@ -23,19 +22,13 @@ export class AudioPlayer {
   #decoder: AudioDecoder | null = null;
   /** Packets in the decoder, oldest first: outputs are matched to inputs by order, because Chromium renumbers them. */
   #inside: { number: number; captureUs: number }[] = [];
-  #last = -1;
-  #generation: number | null = null;
+  readonly #order = new PacketOrder();
   #level = SILENCE;
   #heardMs = Number.NEGATIVE_INFINITY;
   #floorMs = 0;
   #report: PlayerReport | null = null;
   /** Over about a second. */
   #rms = 0;
-  packets = 0;
-  /** Came back from a copy. */
-  recovered = 0;
-  malformed = 0;
-
   constructor(stream: number, send: (message: ToPlayer, transfer: Transferable[]) => void) {
     this.#stream = stream;
     this.#send = send;
@@ -54,29 +47,18 @@ export class AudioPlayer {
   }
 
   push(header: Header, payload: Uint8Array<ArrayBuffer>, nowMs: number): void {
-    if (this.#generation !== null && isNewer(header.generation, this.#generation) && header.number < this.#last - 50) {
-      this.#last = -1;
-      this.#send({ type: "restart", stream: this.#stream }, []);
-    }
-    this.#generation = header.generation;
     const packets = splitPackets(payload);
-    if (packets === null) {
-      this.malformed += 1;
-      return;
-    }
-    if (header.number <= this.#last) return;
+    // Sealed by a member all the same: nothing to play.
+    if (packets === null) return;
+    const { restarted, due } = this.#order.take(header, packets);
+    if (restarted) this.#send({ type: "restart", stream: this.#stream }, []);
+    if (due.length === 0) return;
     this.#heardMs = nowMs;
     this.#level = header.level;
-    this.packets += 1;
-    for (let back = Math.min(packets.copies.length, header.number - this.#last - 1); back > 0; back--) {
-      const copy = packets.copies[back - 1];
-      // Before the first packet nothing is missing.
-      if (this.#last < 0 || copy === undefined || copy.length === 0) continue;
-      this.recovered += 1;
-      this.#decode(header.number - back, header.captureUs - back * PACKET_US, copy);
+    for (const { number, captureUs, packet } of due) {
+      if (packet.length > 0) this.#decode(number, captureUs, packet);
+      else this.#send({ type: "pause", stream: this.#stream, number }, []);
     }
-    this.#last = header.number;
-    if (packets.packet.length > 0) this.#decode(header.number, header.captureUs, packets.packet);
   }
 
   /** What the worklet says of this player. */
@@ -109,7 +91,12 @@ export class AudioPlayer {
   #decode(number: number, captureUs: number, packet: Uint8Array): void {
     if (this.#decoder?.state !== "configured") this.#decoder = this.#make();
     this.#inside.push({ number, captureUs });
-    this.#decoder.decode(new EncodedAudioChunk({ type: "key", timestamp: captureUs, data: packet as BufferSource }));
+    try {
+      this.#decoder.decode(new EncodedAudioChunk({ type: "key", timestamp: captureUs, data: packet as BufferSource }));
+    } catch {
+      // Sealed by a member, and no packet all the same: the next one begins with another decoder.
+      this.#decoder = null;
+    }
   }
 
   #make(): AudioDecoder {

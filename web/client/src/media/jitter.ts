@@ -79,6 +79,7 @@ export class JitterBuffer {
   #chunkAt = CHUNK;
   #starving = 0;
   #concealing = false;
+  #pausedFrom = Number.POSITIVE_INFINITY;
   #stretchedAt = Number.NEGATIVE_INFINITY;
   #droppedAt = Number.NEGATIVE_INFINITY;
 
@@ -118,12 +119,19 @@ export class JitterBuffer {
       return;
     }
     this.#packets.set(number, { number, at, pcm });
+    if (number > this.#pausedFrom) this.#pausedFrom = Number.POSITIVE_INFINITY;
     if (this.#packets.size > MOST_PACKETS) this.#packets.delete(Math.min(...this.#packets.keys()));
+  }
+
+  /** The sender has nothing to say from this number on: running dry there is no loss. */
+  pause(number: number): void {
+    this.#pausedFrom = number;
   }
 
   /** The sender began anew (another key of numbers): nothing before counts. */
   restart(): void {
     this.#packets.clear();
+    this.#pausedFrom = Number.POSITIVE_INFINITY;
     this.#transits.length = 0;
     this.#head = null;
   }
@@ -165,7 +173,7 @@ export class JitterBuffer {
     const packet = this.#packets.get(head.number);
     if (packet === undefined) {
       if (this.#packets.size > 0) this.#conceal(head, before);
-      else this.#starve(before);
+      else this.#starve(before, head.number >= this.#pausedFrom);
       return;
     }
     head.at = packet.at;
@@ -241,8 +249,8 @@ export class JitterBuffer {
   }
 
   /** Nothing is there: fade out, then wait for a new beginning. Time stands still for the head meanwhile. */
-  #starve(before: Float32Array): void {
-    this.counts.starved += 1;
+  #starve(before: Float32Array, paused: boolean): void {
+    if (!paused) this.counts.starved += 1;
     this.#starving += 1;
     this.#chunk = before.map((sample) => sample * FADE);
     if (this.#starving === 1) blend(this.#chunk, mirrored(before), 1);

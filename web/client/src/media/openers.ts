@@ -36,10 +36,13 @@ interface Sender {
 export class Openers {
   readonly #deliver: Deliver;
   readonly #nowMs: () => number;
+  readonly #failed: (error: unknown) => void;
   readonly #senders = new Map<number, Sender>();
 
-  constructor(deliver: Deliver, nowMs: () => number) {
+  /** `failed`: delivering threw, which it should not; the frames behind go on. */
+  constructor(deliver: Deliver, failed: (error: unknown) => void, nowMs: () => number) {
     this.#deliver = deliver;
+    this.#failed = failed;
     this.#nowMs = nowMs;
   }
 
@@ -95,7 +98,7 @@ export class Openers {
     const lane = (header.stream << 8) | (header.track << 4) | header.spatial;
     const opening = sender.opener.open(header, sealed, this.#nowMs());
     const before = sender.lanes.get(lane) ?? Promise.resolve();
-    const after = Promise.all([opening, before]).then(([result]) => {
+    const settled = Promise.all([opening, before]).then(([result]) => {
       if (this.#senders.get(header.sender) !== sender) return;
       if (result.ok) {
         sender.failures = 0;
@@ -114,6 +117,6 @@ export class Openers {
       sender.kept.push(frame);
       if (sender.kept.length > MOST_KEPT) sender.kept.shift();
     });
-    sender.lanes.set(lane, after);
+    sender.lanes.set(lane, settled.catch(this.#failed));
   }
 }

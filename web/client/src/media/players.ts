@@ -6,7 +6,7 @@ import type { Header } from "../frame/header.ts";
 import { type StreamKey, streamRef } from "../transport/types.ts";
 import type { IncomingStats } from "../worker/messages.ts";
 import { AudioPlayer } from "./audio-player.ts";
-import { Openers } from "./openers.ts";
+import { type Deliver, Openers } from "./openers.ts";
 import { Schedule } from "./sync.ts";
 import { VideoPlayer } from "./video-player.ts";
 import type { Views } from "./views.ts";
@@ -34,6 +34,8 @@ export interface PlayersOptions {
   playout: MessagePort | null;
   requestKey: (stream: StreamKey, layer: number) => void;
   nowMs: () => number;
+  /** Something that must not happen did. */
+  fatal: (error: unknown) => void;
 }
 
 export class Players {
@@ -45,7 +47,8 @@ export class Players {
 
   constructor(options: PlayersOptions) {
     this.#options = options;
-    this.openers = new Openers((stream, header, payload) => this.#opened(stream, header, payload), options.nowMs);
+    const deliver: Deliver = (stream, header, payload) => this.#opened(stream, header, payload);
+    this.openers = new Openers(deliver, options.fatal, options.nowMs);
     if (options.playout) options.playout.onmessage = ({ data }: MessageEvent<PlayoutReport>) => this.#report(data);
   }
 

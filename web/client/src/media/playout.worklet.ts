@@ -66,6 +66,7 @@ class Playout extends AudioWorkletProcessor {
     const { buffer } = player;
     if (message.type === "pcm") buffer.push(message.number, message.captureUs, message.pcm, currentFrame);
     else if (message.type === "restart") buffer.restart();
+    else if (message.type === "pause") buffer.pause(message.number);
     else buffer.floor = (message.ms * RATE) / 1000;
   }
 

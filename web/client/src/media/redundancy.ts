@@ -9,6 +9,11 @@
  * sender is there and muted.
  */
 
+import { type Header, isNewer } from "../frame/header.ts";
+
+/** Samples of a packet in time. */
+export const PACKET_US = 20_000;
+
 /** Copies in one frame at most: a receiver refuses more. */
 export const MOST_COPIES = 3;
 
@@ -50,4 +55,52 @@ export function splitPackets(payload: Uint8Array): Packets | null {
     at = end;
   }
   return { packet: payload.subarray(at), copies };
+}
+
+/** A packet whose turn it is to be decoded. */
+export interface Due {
+  number: number;
+  captureUs: number;
+  /** Empty: silence, nothing to decode. */
+  packet: Uint8Array;
+}
+
+/** A number this far back under a newer key is a sender that began anew, not a late frame. */
+const BEGAN_ANEW = 50;
+
+/**
+ * Which packets to decode: each number once and only upwards, because a decoder's state goes with time; missing ones
+ * from the copies where they are.
+ */
+export class PacketOrder {
+  #last = -1;
+  #generation: number | null = null;
+  /** Packets that came back from a copy. */
+  recovered = 0;
+  /** Frames that came after their turn. */
+  late = 0;
+
+  /** What a frame brings, oldest first. `restarted`: numbers and clock are other ones from here on. */
+  take(header: Header, { packet, copies }: Packets): { restarted: boolean; due: Due[] } {
+    const newer = this.#generation !== null && isNewer(header.generation, this.#generation);
+    const restarted = newer && header.number < this.#last - BEGAN_ANEW;
+    if (restarted) this.#last = -1;
+    if (this.#generation === null || newer) this.#generation = header.generation;
+    if (header.number <= this.#last) {
+      this.late += 1;
+      return { restarted, due: [] };
+    }
+    const due: Due[] = [];
+    // Before the first frame nothing is missing.
+    const missing = this.#last < 0 ? 0 : header.number - this.#last - 1;
+    for (let back = Math.min(copies.length, missing); back > 0; back--) {
+      const copy = copies[back - 1] as Uint8Array;
+      if (copy.length === 0) continue;
+      this.recovered += 1;
+      due.push({ number: header.number - back, captureUs: header.captureUs - back * PACKET_US, packet: copy });
+    }
+    due.push({ number: header.number, captureUs: header.captureUs, packet });
+    this.#last = header.number;
+    return { restarted, due };
+  }
 }

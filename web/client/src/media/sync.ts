@@ -21,6 +21,8 @@ const MOST_BEHIND_MS = 1500;
 
 export class Schedule {
   readonly #ready: number[] = [];
+  /** What the pictures alone would ask for. */
+  #own: number | null = null;
   #sound: { offset: number; atMs: number } | null = null;
   #offset: number | null = null;
   #lastMs = 0;
@@ -29,6 +31,8 @@ export class Schedule {
   ready(captureMs: number, nowMs: number): void {
     this.#ready.push(nowMs - captureMs);
     if (this.#ready.length > WINDOW) this.#ready.shift();
+    const sorted = [...this.#ready].sort((a, b) => a - b);
+    this.#own = (sorted[Math.floor((sorted.length - 1) * 0.95)] as number) + MARGIN_MS;
   }
 
   /** The sound captured at `captureMs` is heard at `atMs`, as of `nowMs`. */
@@ -40,16 +44,9 @@ export class Schedule {
     this.#sound = { offset: near ? before.offset + (offset - before.offset) * 0.2 : offset, atMs: nowMs };
   }
 
-  /** Another sender's clock, or another session of it. */
-  restart(): void {
-    this.#ready.length = 0;
-    this.#sound = null;
-    this.#offset = null;
-  }
-
   /** When to show the picture captured at `captureMs`; null before the first picture was ready. */
   due(captureMs: number, nowMs: number): number | null {
-    const own = this.#own();
+    const own = this.#own;
     if (own === null) return null;
     const led = this.#led(nowMs);
     const wanted = led === null || led - own > MOST_BEHIND_MS ? own : led;
@@ -64,7 +61,7 @@ export class Schedule {
 
   /** How much later than the sound pictures become ready, ms; null unless both are there. Positive: sound should wait. */
   pictureLag(nowMs: number): number | null {
-    const own = this.#own();
+    const own = this.#own;
     const led = this.#led(nowMs);
     return own === null || led === null ? null : own - led;
   }
@@ -77,11 +74,5 @@ export class Schedule {
 
   #led(nowMs: number): number | null {
     return this.#sound !== null && nowMs - this.#sound.atMs < SOUND_LEADS_MS ? this.#sound.offset : null;
-  }
-
-  #own(): number | null {
-    if (this.#ready.length === 0) return null;
-    const sorted = [...this.#ready].sort((a, b) => a - b);
-    return (sorted[Math.floor((sorted.length - 1) * 0.95)] as number) + MARGIN_MS;
   }
 }

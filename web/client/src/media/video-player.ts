@@ -159,21 +159,29 @@ export class VideoPlayer {
     if (header.droppable && this.#decoder.decodeQueueSize > BEHIND) return;
     if (this.#rotations.size > 120) this.#rotations.clear();
     this.#rotations.set(header.captureUs, header.rotation);
-    this.#decoder.decode(
-      new EncodedVideoChunk({ type: header.key ? "key" : "delta", timestamp: header.captureUs, data: payload }),
-    );
+    const type = header.key ? "key" : "delta";
+    try {
+      this.#decoder.decode(new EncodedVideoChunk({ type, timestamp: header.captureUs, data: payload }));
+    } catch {
+      // Sealed by a member, and no picture all the same.
+      this.#failed(this.#decoder);
+    }
+  }
+
+  /** The decoder gave up: a key frame begins with another one. */
+  #failed(decoder: VideoDecoder): void {
+    if (this.#decoder !== decoder) return;
+    if (decoder.state === "configured") decoder.close();
+    this.#decoder = null;
+    this.#stats.failures += 1;
+    const now = this.#nowMs();
+    for (const layer of this.#layers.values()) layer.order.break(now);
   }
 
   #make(): VideoDecoder {
     const decoder = new VideoDecoder({
       output: (frame) => this.#decoded(frame),
-      error: () => {
-        if (this.#decoder !== decoder) return;
-        this.#decoder = null;
-        this.#stats.failures += 1;
-        const now = this.#nowMs();
-        for (const layer of this.#layers.values()) layer.order.break(now);
-      },
+      error: () => this.#failed(decoder),
     });
     decoder.configure({ codec: "vp8", optimizeForLatency: true });
     return decoder;

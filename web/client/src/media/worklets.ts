@@ -18,6 +18,8 @@ export type ToPlayout =
 /** Worker to the playout worklet. `stream` names a player; any number. */
 export type ToPlayer =
   | { type: "pcm"; stream: number; number: number; captureUs: number; pcm: Float32Array<ArrayBuffer> }
+  /** The sender is muted from this number on: what is missing is no loss. */
+  | { type: "pause"; stream: number; number: number }
   | { type: "restart"; stream: number }
   | { type: "floor"; stream: number; ms: number }
   | { type: "remove"; stream: number };

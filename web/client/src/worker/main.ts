@@ -63,6 +63,7 @@ class MediaWorker {
       playout,
       requestKey: (stream, layer) => this.#transport.requestKey(stream, layer),
       nowMs,
+      fatal,
     });
     const media: MediaSide = {
       frame: (stream, header, sealed) => this.#players.openers.frame(stream, header, sealed),
