@@ -1,0 +1,130 @@
+//! Random inputs: nothing panics, and clients that obey do what the plan says.
+
+use crate::world::{World, camera, join};
+use grove_server::room::ConnectionId;
+use grove_server::signal::message::*;
+use proptest::prelude::*;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Enter { sends: bool, forwards: bool },
+    Resume { who: usize },
+    Cut { who: usize },
+    Say { who: usize, message: ClientMessage },
+    Ready { who: usize },
+    EverybodyReady,
+    Pass { millis: u64 },
+}
+
+fn stream() -> impl Strategy<Value = StreamRef> {
+    (0..12_u16, 0..3_u8).prop_map(|(node, stream)| StreamRef { node, stream })
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    prop_oneof![
+        Just(Policy::Mesh),
+        Just(Policy::Auto),
+        (1..4_u8).prop_map(|branching| Policy::Tree { branching })
+    ]
+}
+
+fn message() -> impl Strategy<Value = ClientMessage> {
+    let why = prop_oneof![Just(LostReason::Silent), Just(LostReason::Never)];
+    let layer = prop_oneof![Just(None), (0..4_u8).prop_map(Some)];
+    prop_oneof![
+        2 => Just(ClientMessage::Leave),
+        3 => (0..2_u8).prop_map(|stream| ClientMessage::Publish { publication: Publication { stream, ..camera() } }),
+        1 => (0..2_u8).prop_map(|stream| ClientMessage::Unpublish { stream }),
+        2 => (stream(), layer).prop_map(|(stream, layer)| ClientMessage::Want { wants: vec![Want { stream, layer }] }),
+        4 => (0..12_u16, why).prop_map(|(peer, why)| ClientMessage::Lost { peer, why }),
+        1 => (stream(), 0..12_u16).prop_map(|(stream, parent)| ClientMessage::Ready { stream, parent }),
+        2 => (0..40_000_000_u64).prop_map(|uplink| {
+            ClientMessage::Report(Report { uplink_bps: Some(uplink), ..Report::default() })
+        }),
+        1 => policy().prop_map(|policy| ClientMessage::SetPolicy { policy }),
+        1 => Just(ClientMessage::Trees { watch: true }),
+        1 => (0..12_u16).prop_map(|to| ClientMessage::Mail { to, body: "AAAA".into() }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let who = || 0..8_usize;
+    prop_oneof![
+        4 => (any::<bool>(), prop::bool::weighted(0.8)).prop_map(|(sends, forwards)| Step::Enter { sends, forwards }),
+        2 => who().prop_map(|who| Step::Resume { who }),
+        2 => who().prop_map(|who| Step::Cut { who }),
+        8 => (who(), message()).prop_map(|(who, message)| Step::Say { who, message }),
+        6 => who().prop_map(|who| Step::Ready { who }),
+        1 => Just(Step::EverybodyReady),
+        4 => prop_oneof![0..3_000_u64, 0..40_000_u64].prop_map(|millis| Step::Pass { millis }),
+    ]
+}
+
+/// Those who joined, with what they need to come back.
+type People = Vec<(ConnectionId, u64, String)>;
+
+fn take_step(world: &mut World, people: &mut People, step: Step) {
+    let connected: Vec<ConnectionId> = world.shadows.keys().copied().collect();
+    let pick = |who: usize| (!connected.is_empty()).then(|| connected[who % connected.len()]);
+    match step {
+        Step::Enter { .. } if connected.len() >= 8 => {}
+        Step::Enter { sends, forwards } => {
+            let seed = people.len() as u64 + 1;
+            let mut newcomer = join(seed, None);
+            newcomer.capabilities.forward = forwards;
+            let connection = world.enter_as(newcomer);
+            people.push((connection, seed, world.token(connection)));
+            if sends {
+                world.say(
+                    connection,
+                    ClientMessage::Publish {
+                        publication: camera(),
+                    },
+                );
+            }
+        }
+        Step::Resume { who } if !people.is_empty() => {
+            let at = who % people.len();
+            let (_, seed, token) = people[at].clone();
+            let connection = world.enter_as(join(seed, Some(token)));
+            if world.room.is_member(connection) {
+                people[at] = (connection, seed, world.token(connection));
+            }
+        }
+        Step::Resume { .. } => {}
+        Step::Cut { who } => pick(who)
+            .into_iter()
+            .for_each(|connection| world.cut(connection)),
+        Step::Say { who, message } => pick(who)
+            .into_iter()
+            .for_each(|connection| world.say(connection, message.clone())),
+        Step::Ready { who } => {
+            for connection in pick(who) {
+                for (stream, (parent, _)) in world.shadows[&connection].parents.clone() {
+                    if let Some(parent) = parent {
+                        world.say(connection, ClientMessage::Ready { stream, parent });
+                    }
+                }
+            }
+        }
+        Step::EverybodyReady => world.everybody_is_ready(),
+        Step::Pass { millis } => world.pass(millis),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, max_shrink_iters: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn clients_that_obey_stand_as_the_plan_says(first in policy(), steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = World::new(first);
+        let mut people = People::new();
+        for step in steps {
+            take_step(&mut world, &mut people, step);
+            world.check(false);
+        }
+        world.pass(40_000);
+        world.everybody_is_ready();
+        world.check(true);
+    }
+}

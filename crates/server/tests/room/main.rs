@@ -1,0 +1,7 @@
+//! Scenarios on the state machine of one room: no sockets, time as a number.
+
+mod chance;
+mod coming_and_going;
+mod orders;
+mod talk;
+mod world;

@@ -1,0 +1,425 @@
+//! A room with clients that do what they are told, and remember it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use grove_server::room::member::Token;
+use grove_server::room::state::Room;
+use grove_server::room::{ConnectionId, Input, Output, Settings};
+use grove_server::signal::close::Close;
+use grove_server::signal::message::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub const GRACE: u64 = 30_000;
+pub const EMPTY: u64 = 600_000;
+
+pub fn settings() -> Settings {
+    Settings {
+        resume: GRACE,
+        empty: EMPTY,
+        people: 0,
+        uplink: 20_000_000,
+        slots: 64,
+        ice_servers: Vec::new(),
+    }
+}
+
+/// Unpadded base64url of `length` bytes that `seed` decides.
+pub fn text(seed: u64, length: usize) -> String {
+    URL_SAFE_NO_PAD.encode(
+        seed.to_be_bytes()
+            .into_iter()
+            .cycle()
+            .take(length)
+            .collect::<Vec<_>>(),
+    )
+}
+
+pub fn join(seed: u64, resume: Option<String>) -> Join {
+    Join {
+        version: VERSION,
+        room: "AAAAAAAAAAAAAAAA".into(),
+        participant: text(seed, 12),
+        name: format!("Person {seed}"),
+        identity: Identity {
+            nonce: text(seed, 16),
+            kem_key: text(seed, 32),
+            sign_key: text(seed, 32),
+            mac: text(seed, 32),
+        },
+        capabilities: Capabilities {
+            frames: true,
+            forward: true,
+        },
+        uplink_bps: None,
+        resume,
+    }
+}
+
+pub fn camera() -> Publication {
+    let layer = |width, bps| VideoLayer {
+        width,
+        height: width / 2,
+        bps,
+    };
+    let layers = vec![layer(320, 150_000), layer(1280, 1_000_000)];
+    Publication {
+        stream: 0,
+        kind: StreamKind::Camera,
+        audio_bps: Some(32_000),
+        layers,
+    }
+}
+
+/// What one client has been told, and does.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Shadow {
+    pub node: Node,
+    pub token: String,
+    pub links: BTreeMap<Node, bool>,
+    pub feeds: BTreeMap<(StreamRef, Node), (Vec<u8>, u32)>,
+    pub parents: BTreeMap<StreamRef, (Option<Node>, Vec<u8>)>,
+    pub people: BTreeSet<Node>,
+}
+
+impl Shadow {
+    fn obey(&mut self, orders: &Orders) {
+        if orders.reset {
+            self.links.clear();
+            self.feeds.clear();
+            self.parents.clear();
+        }
+        for order in &orders.changes {
+            match order.clone() {
+                Order::Link { peer, offer } => drop(self.links.insert(peer, offer)),
+                Order::Unlink { peer } => drop(self.links.remove(&peer)),
+                Order::Feed {
+                    stream,
+                    child,
+                    layers,
+                    rate_bps,
+                } => {
+                    assert!(
+                        self.links.contains_key(&child),
+                        "node {} feeds {child} without a link",
+                        self.node
+                    );
+                    self.feeds.insert((stream, child), (layers, rate_bps));
+                }
+                Order::Release { stream, child } => drop(self.feeds.remove(&(stream, child))),
+                Order::Parent {
+                    stream,
+                    parent,
+                    layers,
+                    reason: _,
+                } => {
+                    if let Some(parent) = parent {
+                        assert!(
+                            self.links.contains_key(&parent),
+                            "node {} hears {parent} without a link",
+                            self.node
+                        );
+                    }
+                    self.parents.insert(stream, (parent, layers));
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, message: &ServerMessage) {
+        match message {
+            ServerMessage::Joined(joined) => {
+                self.node = joined.node;
+                self.token = joined.resume.clone();
+                self.people = joined.participants.iter().map(|one| one.node).collect();
+                assert!(joined.orders.reset);
+                self.obey(&joined.orders);
+            }
+            ServerMessage::Entered { participant } => {
+                assert!(
+                    self.people.insert(participant.node),
+                    "a node number was given out twice"
+                );
+            }
+            ServerMessage::Left { node, .. } => {
+                assert!(
+                    self.people.remove(node),
+                    "{node} left without having been there"
+                );
+            }
+            ServerMessage::Orders(orders) => {
+                assert!(!orders.reset);
+                self.obey(orders);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// No two rooms give out the same token.
+static TOKENS: AtomicU64 = AtomicU64::new(1);
+
+pub struct World {
+    pub room: Room,
+    pub now: u64,
+    pub shadows: BTreeMap<ConnectionId, Shadow>,
+    /// The same clients, with every message given to them twice.
+    twice: BTreeMap<ConnectionId, Shadow>,
+    pub heard: BTreeMap<ConnectionId, Vec<ServerMessage>>,
+    pub closed: BTreeMap<ConnectionId, Close>,
+    last: u64,
+}
+
+impl World {
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            room: Room::new(settings(), policy, 1_700_000_000_000).expect("the policy is one"),
+            now: 1_000,
+            shadows: BTreeMap::new(),
+            twice: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            last: 0,
+        }
+    }
+
+    pub fn token(&self, connection: ConnectionId) -> String {
+        self.shadows[&connection].token.clone()
+    }
+
+    pub fn node(&self, connection: ConnectionId) -> Node {
+        self.shadows[&connection].node
+    }
+
+    /// Somebody new.
+    pub fn enter(&mut self) -> ConnectionId {
+        self.enter_as(join(self.last + 1, None))
+    }
+
+    pub fn enter_as(&mut self, join: Join) -> ConnectionId {
+        self.last += 1;
+        let connection = ConnectionId(self.last);
+        let mut token = [self.last as u8; 32];
+        token[..8].copy_from_slice(&TOKENS.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        let token = Token::new(token);
+        self.handle(Input::Join {
+            connection,
+            join: Box::new(join),
+            token,
+        });
+        connection
+    }
+
+    /// Somebody new who sends camera and microphone.
+    pub fn enter_sending(&mut self) -> ConnectionId {
+        let connection = self.enter();
+        self.say(
+            connection,
+            ClientMessage::Publish {
+                publication: camera(),
+            },
+        );
+        connection
+    }
+
+    pub fn say(&mut self, connection: ConnectionId, message: ClientMessage) {
+        self.handle(Input::Message {
+            connection,
+            message,
+        });
+    }
+
+    pub fn cut(&mut self, connection: ConnectionId) {
+        self.shadows.remove(&connection);
+        self.twice.remove(&connection);
+        self.handle(Input::Disconnected { connection });
+    }
+
+    pub fn lost(&mut self, reporter: ConnectionId, peer: Node, why: LostReason) {
+        self.say(reporter, ClientMessage::Lost { peer, why });
+    }
+
+    fn handle(&mut self, input: Input) {
+        let outputs = self.room.handle(input, self.now);
+        self.carry_out(outputs);
+    }
+
+    /// Time passes, and every deadline on the way is kept.
+    pub fn pass(&mut self, millis: u64) {
+        let end = self.now + millis;
+        while let Some(due) = self
+            .room
+            .poll_timeout()
+            .filter(|due| *due <= end && !self.room.is_over(self.now))
+        {
+            assert!(
+                due >= self.now || self.now == end || due < self.now,
+                "deadlines are times"
+            );
+            self.now = self.now.max(due);
+            let outputs = self.room.handle_timeout(self.now);
+            self.carry_out(outputs);
+            let again = self.room.poll_timeout();
+            assert!(
+                again.is_none_or(|again| again > due) || self.room.is_over(self.now),
+                "a deadline stays: {due}"
+            );
+        }
+        self.now = end;
+    }
+
+    fn carry_out(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send { to, message } => {
+                    for connection in to {
+                        assert!(
+                            !self.closed.contains_key(&connection),
+                            "a message after the close: {message:?}"
+                        );
+                        self.heard
+                            .entry(connection)
+                            .or_default()
+                            .push(message.clone());
+                        if matches!(message, ServerMessage::Error { .. }) {
+                            continue;
+                        }
+                        self.shadows.entry(connection).or_default().hear(&message);
+                        let twice = self.twice.entry(connection).or_default();
+                        twice.hear(&message);
+                        if let ServerMessage::Orders(orders) = &message {
+                            twice.obey(orders);
+                        }
+                    }
+                }
+                Output::Close { connection, why } => {
+                    self.shadows.remove(&connection);
+                    self.twice.remove(&connection);
+                    self.closed.insert(connection, why);
+                }
+                Output::Joined { .. } | Output::Moved { .. } => {}
+            }
+        }
+    }
+
+    /// What somebody heard since the last call.
+    pub fn take(&mut self, connection: ConnectionId) -> Vec<ServerMessage> {
+        self.heard.remove(&connection).unwrap_or_default()
+    }
+
+    /// The orders that somebody got since the last call.
+    pub fn take_orders(&mut self, connection: ConnectionId) -> Vec<Order> {
+        let orders = |message| match message {
+            ServerMessage::Orders(orders) => orders.changes,
+            _ => Vec::new(),
+        };
+        self.take(connection).into_iter().flat_map(orders).collect()
+    }
+
+    /// Who feeds whom in the first tree.
+    pub fn edges(&self) -> Vec<(Node, Node)> {
+        let trees = self.room.plan().trees();
+        let edges = trees.iter().flat_map(|tree| &tree.edges);
+        edges
+            .map(|view| (view.edge.parent.0 as Node, view.child.0 as Node))
+            .collect()
+    }
+
+    /// Every child says that its stream comes from its parent, until nothing new follows from it.
+    pub fn everybody_is_ready(&mut self) {
+        for _ in 0..20 {
+            let before = self.shadows.clone();
+            for (connection, shadow) in before.clone() {
+                for (stream, (parent, _)) in shadow.parents {
+                    if let Some(parent) = parent {
+                        self.say(connection, ClientMessage::Ready { stream, parent });
+                    }
+                }
+            }
+            if self.shadows == before {
+                return;
+            }
+        }
+        panic!("being ready leads to new parents without end");
+    }
+
+    /// What the clients do is at least what the plan says; once everybody is ready, it is exactly that.
+    pub fn check(&self, exactly: bool) {
+        assert_eq!(self.shadows, self.twice, "orders given twice do harm");
+        let by_node: BTreeMap<Node, &Shadow> = self
+            .shadows
+            .values()
+            .map(|shadow| (shadow.node, shadow))
+            .collect();
+        let mut feeds: BTreeMap<Node, usize> = BTreeMap::new();
+        let mut parents: BTreeMap<Node, usize> = BTreeMap::new();
+        for tree in self.room.plan().trees() {
+            let stream = StreamRef {
+                node: (tree.stream.0 / 16) as Node,
+                stream: (tree.stream.0 % 16) as u8,
+            };
+            for view in &tree.edges {
+                let (parent, child) = (view.edge.parent.0 as Node, view.child.0 as Node);
+                let layers: Vec<u8> = (0..4)
+                    .filter(|layer| view.edge.layers.0 & (1 << layer) != 0)
+                    .collect();
+                if let Some(shadow) = by_node.get(&child) {
+                    assert_eq!(
+                        shadow.parents.get(&stream),
+                        Some(&(Some(parent), layers.clone())),
+                        "{child} in {stream:?}"
+                    );
+                    *parents.entry(child).or_default() += 1;
+                }
+                if let Some(shadow) = by_node.get(&parent).filter(|_| view.edge.feed) {
+                    assert_eq!(
+                        shadow.feeds.get(&(stream, child)),
+                        Some(&(layers, view.edge.rate)),
+                        "{parent} to {child}"
+                    );
+                    *feeds.entry(parent).or_default() += 1;
+                }
+                if let (Some(a), Some(b)) = (by_node.get(&parent), by_node.get(&child)) {
+                    let ends = (a.links.get(&child), b.links.get(&parent));
+                    assert!(
+                        matches!(ends, (Some(x), Some(y)) if x != y),
+                        "{parent} to {child}: {ends:?}"
+                    );
+                }
+            }
+            for (child, _) in &tree.unserved {
+                if let Some(shadow) = by_node.get(&(child.0 as Node)) {
+                    assert_eq!(
+                        shadow.parents.get(&stream).map(|known| known.0),
+                        Some(None),
+                        "{child:?} is unserved"
+                    );
+                }
+            }
+        }
+        let present: BTreeSet<Node> = self.room.participants().map(|one| one.node).collect();
+        for (node, shadow) in by_node
+            .into_iter()
+            .filter(|(node, _)| present.contains(node))
+        {
+            let told = shadow
+                .parents
+                .values()
+                .filter(|(parent, _)| parent.is_some())
+                .count();
+            assert_eq!(
+                told,
+                parents.get(&node).copied().unwrap_or(0),
+                "{node} hears from somebody the plan does not know"
+            );
+            if exactly {
+                assert_eq!(
+                    shadow.feeds.len(),
+                    feeds.get(&node).copied().unwrap_or(0),
+                    "{node} feeds too much: {:?}",
+                    shadow.feeds
+                );
+            }
+        }
+    }
+}
