@@ -88,6 +88,7 @@ test("a break is followed by attempts at 0, 300 and 1200 ms, and the pauses star
   expect(new Set(downs.map(({ sinceMs }) => sinceMs)).size).toBe(1);
   wire(-1).open();
   one.settled();
+  vi.advanceTimersByTime(5_000);
   wire(-1).onclose?.();
   expect(downs.at(-1)).toMatchObject({ attempt: 1, retryAtMs: Date.now() });
   one.close();
@@ -97,6 +98,18 @@ test("a server that opens and drops without letting us in does not reset the pau
   const one = signal();
   for (let i = 0; i < 4; i++) {
     wire(-1).open();
+    wire(-1).onclose?.();
+    vi.advanceTimersByTime(7_000);
+  }
+  expect(downs.map(({ attempt }) => attempt)).toEqual([1, 2, 3, 4]);
+  one.close();
+});
+
+test("a server that lets us in and throws us out at once does not either", () => {
+  const one = signal();
+  for (let i = 0; i < 4; i++) {
+    wire(-1).open();
+    one.settled();
     wire(-1).onclose?.();
     vi.advanceTimersByTime(7_000);
   }

@@ -17,6 +17,9 @@ const DEAD_AFTER_MS = 11_000;
 /** An attempt that is not open by then has failed. */
 const CONNECT_WITHIN_MS = 10_000;
 
+/** A server that lets us in and throws us out again is not asked at full speed: only after this long all is well. */
+const STABLE_MS = 5_000;
+
 export interface Down {
   sinceMs: number;
   retryAtMs: number;
@@ -40,6 +43,7 @@ export class Signal {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #attempt = 0;
   #downSinceMs: number | null = null;
+  #settledAtMs: number | null = null;
   #heardAtMs = 0;
   #pings = 0;
   #closed = false;
@@ -59,10 +63,10 @@ export class Signal {
     return true;
   }
 
-  /** The conversation is in order again: the next break starts with a quick attempt. */
+  /** The conversation is in order again. If it stays so for a while, the next break starts with a quick attempt. */
   settled(): void {
-    this.#attempt = 0;
     this.#downSinceMs = null;
+    this.#settledAtMs = Date.now();
   }
 
   /** Give up the present connection and make a new one after the usual pause. */
@@ -113,6 +117,8 @@ export class Signal {
   #broken(): void {
     this.#drop();
     const nowMs = Date.now();
+    if (this.#settledAtMs !== null && nowMs - this.#settledAtMs >= STABLE_MS) this.#attempt = 0;
+    this.#settledAtMs = null;
     this.#downSinceMs ??= nowMs;
     if (nowMs - this.#downSinceMs >= GIVE_UP_MS) {
       this.close();
