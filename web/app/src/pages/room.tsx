@@ -60,6 +60,8 @@ function OpenRoom({ room, secret }: { room: string; secret: string }) {
   const gone = useRef(false);
   const query = place.value.query;
   const uplink = Number(query.get("uplink"));
+  // Once only: whoever left comes back through the door.
+  const [direct, setDirect] = useState(query.has("join"));
 
   const door = () => {
     media.current ??= new LocalMedia();
@@ -79,6 +81,7 @@ function OpenRoom({ room, secret }: { room: string; secret: string }) {
     current.current = call;
     globalThis.groveRoom = call.room;
     rememberRoom(room, secret, Date.now());
+    setDirect(false);
     setPhase({ at: "call", call });
   };
 
@@ -92,7 +95,7 @@ function OpenRoom({ room, secret }: { room: string; secret: string }) {
   useEffect(() => {
     const away = () => current.current?.leave();
     addEventListener("pagehide", away);
-    if (query.has("join")) void joinAtOnce(door(), query).then(() => join(query.get("name") || name.peek() || "Guest"));
+    if (direct) void joinAtOnce(door(), query).then(() => join(query.get("name") || name.peek() || "Guest"));
     return () => {
       gone.current = true;
       removeEventListener("pagehide", away);
@@ -105,7 +108,7 @@ function OpenRoom({ room, secret }: { room: string; secret: string }) {
   switch (phase.at) {
     case "door":
     case "joining":
-      if (query.has("join")) return <Problem title="Joining…" />;
+      if (direct) return <Problem title="Joining…" />;
       return (
         <Before
           room={room}

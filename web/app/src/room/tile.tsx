@@ -21,7 +21,8 @@ export function Tile({ call, person, stream, speaking }: TileProps) {
   const picture = stream?.video === true && person.verified && stream.state !== "unserved";
   return (
     <article class={`tile${speaking ? " speaking" : ""}`} aria-label={tileName(person, speaking)}>
-      {!(picture && (stream?.state === "live" || stream?.state === "lost")) && <Avatar name={name} />}
+      {/* The picture covers the initials as soon as there is one. */}
+      {!(picture && stream?.state === "lost") && <Avatar name={name} />}
       {picture && stream !== null && <Picture call={call} stream={stream} />}
       {words !== null && <p class="tile-words">{words}</p>}
       <div class="tile-marks">
