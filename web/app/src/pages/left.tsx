@@ -7,6 +7,11 @@ import { StartRoom } from "./start-room.tsx";
 /** Why a call is over. `left`: the person went; the other ones are told by the client. */
 export type WhyLeft = "left" | "room_ended" | "failed";
 
+const WORDS: Record<Exclude<WhyLeft, "failed">, string> = {
+  left: "Camera and microphone are off.",
+  room_ended: "Everybody left some time ago. A new room takes one click; send its link to the others.",
+};
+
 interface LeftProps {
   why: WhyLeft;
   message: string;
@@ -24,7 +29,7 @@ export function Left({ why, message, onRejoin }: LeftProps) {
       <div class="card centered">
         <Icon of={DoorOpen} size={32} />
         <h1>{title}</h1>
-        <p class="muted">{why === "left" ? "Camera and microphone are off." : message}</p>
+        <p class="muted">{why === "failed" ? message : WORDS[why]}</p>
         {why !== "room_ended" && (
           <button type="button" class="button primary large" onClick={onRejoin} autofocus>
             <Icon of={RotateCcw} /> {why === "left" ? "Come back in" : "Try again"}
