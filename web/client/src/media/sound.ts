@@ -176,7 +176,8 @@ export class Sound {
 
 /** From the worklet to the loudspeaker, seconds. */
 function latencyOf(context: AudioContext): number {
-  // Reading outputLatency blocks Firefox's main thread, for good within seconds (153: 4 of 4 runs with, 0 of 4 without).
+  // Reading outputLatency blocks Firefox's main thread, for good within seconds (153 with PulseAudio: 5 of 8 runs with,
+  // 0 of 8 without).
   if (navigator.userAgent.includes("Firefox/")) return FIREFOX_LATENCY_S;
   // Chromium reports 0 until sound has run for a while.
   return context.outputLatency || context.baseLatency || 0;
