@@ -99,7 +99,7 @@ fn take_step(world: &mut World, people: &mut People, step: Step) {
             .into_iter()
             .for_each(|connection| world.say(connection, message.clone())),
         Step::Ready { who } => {
-            for connection in pick(who) {
+            if let Some(connection) = pick(who) {
                 for (stream, (parent, _)) in world.shadows[&connection].parents.clone() {
                     if let Some(parent) = parent {
                         world.say(connection, ClientMessage::Ready { stream, parent });

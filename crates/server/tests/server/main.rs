@@ -1,0 +1,7 @@
+//! A real server on a port of its own, and clients on real sockets.
+
+mod client;
+mod life;
+mod limits;
+mod pages;
+mod rooms;
