@@ -33,7 +33,7 @@ describe("the sound that waits for its picture", () => {
   });
 
   it("holds between, and comes down slowly when the picture is in time", () => {
-    expect(floors([120, 40, 30, 10, 10], 40)).toEqual([50, 48, 46]);
+    expect(floors([120, 40, 30, 10, 10], 40)).toEqual([50, 45, 40]);
   });
 
   it("waits no longer than 300 ms however late the picture is", () => {

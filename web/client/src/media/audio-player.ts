@@ -76,7 +76,7 @@ export class AudioPlayer {
     if (report === null) return;
     let floor = this.#floorMs;
     if (pictureLagMs > LAG_MS) floor = Math.min(MOST_FLOOR_MS, Math.max(floor, report.targetMs) + 10);
-    else if (pictureLagMs < LAG_MS / 2) floor = Math.max(0, floor - 2);
+    else if (pictureLagMs < LAG_MS / 2) floor = Math.max(0, floor - 5);
     if (floor === this.#floorMs) return;
     this.#floorMs = floor;
     this.#send({ type: "floor", stream: this.#stream, ms: floor }, []);
