@@ -12,6 +12,12 @@ const NEVER_THROTTLE = [
   "--disable-backgrounding-occluded-windows",
 ];
 
+/**
+ * Cameras of one browser. Each page takes one of its own: with four pages on one fake camera, each showing it and
+ * encoding it, Chromium runs out of capture buffers and the camera stops for all of them, for good.
+ */
+export const CAMERAS = 10;
+
 export interface ChromiumOptions {
   /** Leave hidden tabs to the browser's own rules. */
   throttleHidden?: boolean;
@@ -39,7 +45,7 @@ export async function launchChromium(options: ChromiumOptions = {}): Promise<Bro
       "--use-fake-ui-for-media-stream",
       "--autoplay-policy=no-user-gesture-required",
       "--allow-loopback-in-peer-connection",
-      ...(devices === "real" ? [] : ["--use-fake-device-for-media-stream=fps=20"]),
+      ...(devices === "real" ? [] : [`--use-fake-device-for-media-stream=device-count=${CAMERAS},fps=20`]),
       ...(typeof devices === "object" ? [`--use-file-for-fake-audio-capture=${devices.file}`] : []),
     ],
     env: { ...process.env, ...options.sound?.environment },

@@ -69,6 +69,7 @@ export class Participant {
     if (options.dark !== undefined) {
       await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: options.dark ? "dark" : "light" }]);
     }
+    if (options.camera !== false) await page.evaluateOnNewDocument(ownCamera, nextCamera++);
     if (options.before) await page.evaluateOnNewDocument(options.before);
     await within(30_000, `${name} loads the page`, page.goto(self.#address(link, options), { waitUntil: "load" }));
     if (!options.preJoin) {
@@ -170,12 +171,12 @@ export class Participant {
 
   /**
    * Looks at every tile's picture until each has moved and is not black. Returns the names on those that did, sorted;
-   * gives up after 5 s.
+   * gives up after 10 s.
    */
   async movingTiles(): Promise<string[]> {
     const first = new Map<string, string>();
     const moving = new Set<string>();
-    const deadline = Date.now() + 5000;
+    const start = Date.now();
     for (;;) {
       const pictures = await this.#pictures();
       for (const [name, { lit, sum }] of pictures) {
@@ -184,7 +185,10 @@ export class Participant {
         first.set(name, before);
         if (sum !== before) moving.add(name);
       }
-      if ((moving.size > 0 && moving.size === pictures.length) || Date.now() > deadline) return [...moving].sort();
+      // Without any canvas for two seconds there is nothing to wait for.
+      const patience = pictures.length === 0 ? 2000 : 10_000;
+      const complete = moving.size > 0 && moving.size === pictures.length;
+      if (complete || Date.now() > start + patience) return [...moving].sort();
       await new Promise((done) => setTimeout(done, 200));
     }
   }
@@ -214,11 +218,20 @@ export class Participant {
   /** Press one of the buttons below the call. */
   async press(label: string): Promise<void> {
     const click = (name: string): void => {
-      const button = document.querySelector<HTMLButtonElement>(`.bar button[aria-label^="${name}"]`);
-      if (!button) throw new Error(`there is no button ${name}`);
+      const words = (button: HTMLButtonElement): string =>
+        button.getAttribute("aria-label") ?? button.textContent ?? "";
+      const buttons = [...document.querySelectorAll<HTMLButtonElement>(".bar button")];
+      const button = buttons.find((one) => words(one).trim().startsWith(name));
+      if (!button) throw new Error(`there is no button ${name} among ${buttons.map(words).join(", ")}`);
       button.click();
     };
     await within(10_000, `${this.name} presses ${label}`, this.page.evaluate(click, label));
+  }
+
+  /** Close the panel beside the call, if one is open. */
+  async closePanel(): Promise<void> {
+    const click = (): void => document.querySelector<HTMLButtonElement>(".bar button[aria-expanded=true]")?.click();
+    await within(10_000, `${this.name} closes the panel`, this.page.evaluate(click));
   }
 
   /** Leave by the button made for it. */
@@ -259,6 +272,27 @@ export class Participant {
       `server: ${this.server.log.split("\n").slice(-15).join("\n")}`,
     ].join("\n");
   }
+}
+
+/** Pages opened so far: which camera the next one takes. */
+let nextCamera = 0;
+
+/** Whoever asks for any camera gets the one with this number, where there are several. */
+function ownCamera(number: number): void {
+  const devices = navigator.mediaDevices;
+  if (!devices) return;
+  const ask = devices.getUserMedia.bind(devices);
+  devices.getUserMedia = async (constraints) => {
+    const video = constraints?.video;
+    const all = video ? await devices.enumerateDevices() : [];
+    const every = all.filter((device) => device.kind === "videoinput" && device.deviceId !== "");
+    // Chromium's second fake camera gives depth in 16 bits, which no encoder takes.
+    const cameras = every.filter((_, index) => index !== 1);
+    const own = cameras[number % cameras.length];
+    if (!own || cameras.length < 2) return ask(constraints);
+    const wanted = typeof video === "object" ? video : {};
+    return ask({ ...constraints, video: { ...wanted, deviceId: { exact: own.deviceId } } });
+  };
 }
 
 /** Everybody receives everybody. */

@@ -11,6 +11,7 @@ import { join, resolve } from "node:path";
 import type { Policy } from "../../client/src/signal/messages.ts";
 import { Gate } from "./gate.ts";
 import { sleep, until } from "./wait.ts";
+import { TextSocket } from "./websocket.ts";
 
 const E2E = resolve(import.meta.dirname, "..");
 
@@ -107,8 +108,7 @@ export class GroveServer {
 
   /** Make a room of the given policy, as the home page does, and a secret for it. */
   async createRoom(policy?: Policy): Promise<RoomLink> {
-    const { WebSocket } = await import("./websocket.ts");
-    const socket = await WebSocket.open(this.port, "/api/v1/signal", "grove.v1", this.url);
+    const socket = await TextSocket.open(this.port, "/api/v1/signal", "grove.v1", this.url);
     try {
       socket.send(JSON.stringify(policy ? { type: "create", policy } : { type: "create" }));
       const answer = JSON.parse(await socket.receive()) as { type: string; room?: string };

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { within } from "./wait.ts";
 
-export class WebSocket {
+export class TextSocket {
   readonly #socket: Socket;
   #buffer: Buffer = Buffer.alloc(0);
   readonly #texts: string[] = [];
@@ -13,9 +13,9 @@ export class WebSocket {
     this.#socket = socket;
   }
 
-  static async open(port: number, path: string, protocol: string, origin: string): Promise<WebSocket> {
+  static async open(port: number, path: string, protocol: string, origin: string): Promise<TextSocket> {
     const socket = connect(port, "127.0.0.1");
-    const self = new WebSocket(socket);
+    const self = new TextSocket(socket);
     const upgraded = new Promise<void>((resolve, reject) => {
       socket.once("error", reject);
       socket.once("close", () => reject(new Error("closed before the upgrade")));

@@ -23,7 +23,10 @@ export async function run(options: Options, say: Say): Promise<void> {
     }
     say({ event: "step", done, of: 3, label: "re-encoding, for comparison" });
     const perHop = await reencodingPerHop(scene.browser, scene.server.url, options.seconds);
-    say({ event: "samples", name: "cpu_reencoding", setting: "per hop", values: [perHop] });
+    say({ event: "samples", name: "cpu_reencoding", setting: "per hop", values: [perHop.cores] });
+    const { width, height, framesPerSecond } = perHop;
+    const words = `${width}x${height} at ${framesPerSecond.toFixed(1)} frames per second after four hops`;
+    say({ event: "condition", name: "reencoding_beside_it", value: words });
   } finally {
     await scene.end();
   }

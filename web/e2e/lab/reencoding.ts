@@ -6,9 +6,19 @@ import type { Browser } from "puppeteer-core";
 import { cpuOfFamily } from "../harness/processes.ts";
 import { sleep, within } from "../harness/wait.ts";
 
-/** Cores that one more hop takes; the source is a moving 640x360 canvas at 20 fps, as the fake camera's. */
-export async function reencodingPerHop(browser: Browser, url: string, seconds: number): Promise<number> {
+export interface Reencoding {
+  /** That one more hop takes. */
+  cores: number;
+  /** At the end of the longer chain. */
+  width: number;
+  height: number;
+  framesPerSecond: number;
+}
+
+/** The source is a moving 640x360 canvas at 20 frames per second, the fake camera's rate. */
+export async function reencodingPerHop(browser: Browser, url: string, seconds: number): Promise<Reencoding> {
   const cores: number[] = [];
+  let end = { width: 0, height: 0, frames: 0 };
   for (const hops of [1, 4]) {
     const context = await browser.createBrowserContext();
     try {
@@ -17,14 +27,25 @@ export async function reencodingPerHop(browser: Browser, url: string, seconds: n
       await within(30_000, "the re-encoding chain connects", page.evaluate(connect, hops));
       await sleep(4000);
       const pid = browser.process()?.pid ?? 0;
+      const before = await page.evaluate(lastVideo);
       const [cpu, at] = [cpuOfFamily(pid), Date.now()];
       await sleep(seconds * 1000);
-      cores.push(((cpuOfFamily(pid) - cpu) * 1000) / (Date.now() - at));
+      const elapsed = (Date.now() - at) / 1000;
+      cores.push((cpuOfFamily(pid) - cpu) / elapsed);
+      end = await page.evaluate(lastVideo);
+      end.frames = (end.frames - before.frames) / elapsed;
     } finally {
       await context.close();
     }
   }
-  return ((cores[1] ?? 0) - (cores[0] ?? 0)) / 3;
+  const { width, height, frames } = end;
+  return { cores: ((cores[1] ?? 0) - (cores[0] ?? 0)) / 3, width, height, framesPerSecond: frames };
+}
+
+function lastVideo(): { width: number; height: number; frames: number } {
+  const video = [...document.querySelectorAll("video")].at(-1);
+  const frames = video?.getVideoPlaybackQuality().totalVideoFrames ?? 0;
+  return { width: video?.videoWidth ?? 0, height: video?.videoHeight ?? 0, frames };
 }
 
 async function connect(hops: number): Promise<void> {

@@ -48,9 +48,7 @@ for (const { width, height } of SIZES) {
         await sleep(1200);
         found[panel] = await violations(page);
         await ana.screenshot(`${panel.toLowerCase()}-${width}-${dark ? "dark" : "light"}`);
-        await page.keyboard.press("Escape");
-        const open = await page.$(`.bar button[aria-label^="${panel}"][aria-expanded="true"]`);
-        if (open) await ana.press(panel);
+        await ana.closePanel();
       }
       // Nothing is wider than the window.
       expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(width);
