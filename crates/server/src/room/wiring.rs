@@ -150,8 +150,14 @@ impl Wiring {
     /// new one.
     pub fn handle_cut(&mut self, a: Node, b: Node, now: Millis) {
         let on_pair = |x: Node, y: Node| pair(x, y) == pair(a, b);
-        self.retiring
-            .retain(|&(_, child, parent), _| !on_pair(child, parent));
+        let over = self
+            .retiring
+            .iter()
+            .filter(|(key, _)| on_pair(key.1, key.2));
+        for (key, old) in over.map(|(key, old)| (*key, *old)).collect::<Vec<_>>() {
+            self.retiring.remove(&key);
+            self.release(key.0, key.1, old.edge);
+        }
         if self.links.remove(&pair(a, b)).is_some() {
             self.order(a, Order::Unlink { peer: b });
             self.order(b, Order::Unlink { peer: a });

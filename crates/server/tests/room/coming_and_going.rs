@@ -210,7 +210,8 @@ fn a_participant_id_is_taken_by_one_only() {
 
 #[test]
 fn entries_that_are_wrong_are_refused_with_the_reason() {
-    let wrong: [(fn(&mut Join), ErrorCode); 6] = [
+    type Spoil = fn(&mut Join);
+    let wrong: [(Spoil, ErrorCode); 6] = [
         (|join| join.version = 2, ErrorCode::Version),
         (|join| join.name = " \u{202e} ".into(), ErrorCode::BadField),
         (|join| join.name = "x".repeat(65), ErrorCode::BadField),

@@ -286,3 +286,22 @@ fn somebody_without_the_means_is_in_the_room_but_in_no_tree() {
         })
     ));
 }
+
+#[test]
+fn an_old_parent_stops_when_the_link_is_lost_on_which_it_still_feeds() {
+    let (mut world, [root, middle, leaf]) = chain();
+    world.pass(2_000);
+    world.say(
+        root,
+        ClientMessage::SetPolicy {
+            policy: Policy::Mesh,
+        },
+    );
+    assert_eq!(
+        world.shadows[&middle].feeds.len(),
+        1,
+        "until the leaf is ready"
+    );
+    world.lost(leaf, 2, LostReason::Silent);
+    assert_eq!(world.shadows[&middle].feeds.len(), 0);
+}

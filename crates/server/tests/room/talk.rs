@@ -240,8 +240,8 @@ fn measurements_that_lie_are_bounded_or_ignored() {
     let tree = world
         .take(b)
         .into_iter()
-        .filter_map(tree)
-        .last()
+        .rev()
+        .find_map(tree)
         .expect("b watches");
     let shown: Vec<_> = tree
         .edges

@@ -223,10 +223,12 @@ impl World {
     }
 
     pub fn say(&mut self, connection: ConnectionId, message: ClientMessage) {
-        self.handle(Input::Message {
-            connection,
-            message,
-        });
+        if !self.closed.contains_key(&connection) {
+            self.handle(Input::Message {
+                connection,
+                message,
+            });
+        }
     }
 
     pub fn cut(&mut self, connection: ConnectionId) {
@@ -252,10 +254,6 @@ impl World {
             .poll_timeout()
             .filter(|due| *due <= end && !self.room.is_over(self.now))
         {
-            assert!(
-                due >= self.now || self.now == end || due < self.now,
-                "deadlines are times"
-            );
             self.now = self.now.max(due);
             let outputs = self.room.handle_timeout(self.now);
             self.carry_out(outputs);
@@ -351,7 +349,7 @@ impl World {
             .values()
             .map(|shadow| (shadow.node, shadow))
             .collect();
-        let mut feeds: BTreeMap<Node, usize> = BTreeMap::new();
+        let mut feeds: BTreeMap<Node, BTreeSet<(StreamRef, Node)>> = BTreeMap::new();
         let mut parents: BTreeMap<Node, usize> = BTreeMap::new();
         for tree in self.room.plan().trees() {
             let stream = StreamRef {
@@ -377,7 +375,7 @@ impl World {
                         Some(&(layers, view.edge.rate)),
                         "{parent} to {child}"
                     );
-                    *feeds.entry(parent).or_default() += 1;
+                    feeds.entry(parent).or_default().insert((stream, child));
                 }
                 if let (Some(a), Some(b)) = (by_node.get(&parent), by_node.get(&child)) {
                     let ends = (a.links.get(&child), b.links.get(&parent));
@@ -413,12 +411,9 @@ impl World {
                 "{node} hears from somebody the plan does not know"
             );
             if exactly {
-                assert_eq!(
-                    shadow.feeds.len(),
-                    feeds.get(&node).copied().unwrap_or(0),
-                    "{node} feeds too much: {:?}",
-                    shadow.feeds
-                );
+                let fed = feeds.get(&node).cloned().unwrap_or_default();
+                let told: BTreeSet<(StreamRef, Node)> = shadow.feeds.keys().copied().collect();
+                assert_eq!(told, fed, "{node} feeds others than the plan says");
             }
         }
     }

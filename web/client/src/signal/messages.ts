@@ -112,185 +112,6 @@ export type ClientMessage = {
 };
 
 /**
- * What a stream contains.
- */
-export type Publication = {
-  /** 0..=15, unique per sender. */
-  stream: number;
-  /** What it shows. */
-  kind: StreamKind;
-  /** Bit/s of the audio track, when there is one. */
-  audio_bps: number | null;
-  /** Spatial layers of the video track, lowest first; empty without video. At most 4. */
-  layers: Array<VideoLayer>;
-};
-
-/**
- * One spatial layer: an encoding of its own.
- */
-export type VideoLayer = {
-  /** Pixels. */
-  width: number;
-  /** Pixels. */
-  height: number;
-  /** Bit/s aimed at. */
-  bps: number;
-};
-
-/**
- * Camera or screen.
- */
-export type StreamKind = "camera"
-  | "screen";
-
-/**
- * What a participant shows of itself.
- */
-export type Presence = {
-  /** The microphone is on. */
-  microphone: boolean;
-  /** The camera is on. */
-  camera: boolean;
-  /** A hand is raised. */
-  hand: boolean;
-};
-
-/**
- * How trees are chosen.
- */
-export type Policy = {
-  "kind": "mesh"
-}
-  | {
-  "kind": "tree";
-  /** 1..=16. */
-  branching: number;
-}
-  | {
-  "kind": "auto"
-};
-
-/**
- * Measurements of one node.
- */
-export type Report = {
-  /** What this node can send in all, bit/s. */
-  uplink_bps?: number;
-  /** Its links. */
-  links: Array<LinkReport>;
-  /** What it receives. */
-  edges: Array<EdgeReport>;
-};
-
-/**
- * One incoming edge, as seen by the child.
- */
-export type EdgeReport = {
-  /** Which stream. */
-  stream: StreamRef;
-  /** From whom. */
-  parent: number;
-  /** Bit/s received. */
-  bps: number;
-  /** Capture to arrival, milliseconds, relative to the fastest frame seen. */
-  delay_ms: number;
-  /** The spatial layer shown at present. */
-  layer: number | null;
-};
-
-/**
- * One stream of the room: `stream` 0 is the camera with its microphone, 1 the screen with its sound.
- */
-export type StreamRef = {
-  /** Who sends it. */
-  node: number;
-  /** 0..=15. */
-  stream: number;
-};
-
-/**
- * One link, as seen from the reporting end.
- */
-export type LinkReport = {
-  /** The other end. */
-  peer: number;
-  /** Round-trip time, milliseconds. */
-  rtt_ms: number;
-  /** Bit/s sent. */
-  sent_bps: number;
-  /** Share of frames from the peer that never came, 0..=1. */
-  loss: number;
-};
-
-/**
- * What a node shows of one stream.
- */
-export type Want = {
-  /** Which stream. */
-  stream: StreamRef;
-  /** The highest spatial layer of use; `null` for sound only. */
-  layer: number | null;
-};
-
-/**
- * Offer or answer.
- */
-export type DescriptionKind = "offer"
-  | "answer";
-
-/**
- * Entering a room.
- */
-export type Join = {
-  /** [`VERSION`]. */
-  version: number;
-  /** The room's id. */
-  room: string;
-  /** Chosen by the client. */
-  participant: string;
-  /** Display name, 1..=64 characters after trimming. */
-  name: string;
-  /** Keys, bound to the room secret. */
-  identity: Identity;
-  /** What this browser can do. */
-  capabilities: Capabilities;
-  /** What this node can send in all, bit/s, where it knows. */
-  uplink_bps?: number;
-  /** The token from [`Joined::resume`], to come back as the same participant. */
-  resume?: string;
-};
-
-/**
- * A participant's public keys. The server passes them on and cannot forge them: it does not know the room secret.
- */
-export type Identity = {
-  /** 128 random bits, base64url. */
-  nonce: string;
-  /** X25519 public key, base64url. */
-  kem_key: string;
-  /** Ed25519 public key, base64url. */
-  sign_key: string;
-  /** HMAC-SHA-256 under the room's identity key over room, participant, nonce and both keys, base64url. */
-  mac: string;
-};
-
-/**
- * What a node can do.
- */
-export type Capabilities = {
-  /** Encoded frames over data channels in a worker: without it a node can neither send nor receive (until relays). */
-  frames: boolean;
-  /** May be asked to forward other people's streams. */
-  forward: boolean;
-};
-
-/**
- * What happened to a link.
- */
-export type LostReason = "silent"
-  | "never";
-
-/**
  * What the server sends.
  */
 export type ServerMessage = {
@@ -410,16 +231,14 @@ export type ServerMessage = {
 };
 
 /**
- * What went wrong, for programs.
+ * What a node can do.
  */
-export type ErrorCode = "unknown_message"
-  | "bad_field"
-  | "version"
-  | "no_such_room"
-  | "wrong_state"
-  | "no_such_target"
-  | "too_many"
-  | "draining";
+export type Capabilities = {
+  /** Encoded frames over data channels in a worker: without it a node can neither send nor receive (until relays). */
+  frames: boolean;
+  /** May be asked to forward other people's streams. */
+  forward: boolean;
+};
 
 /**
  * A chat line.
@@ -436,16 +255,135 @@ export type ChatLine = {
 };
 
 /**
- * Orders for one node.
+ * Offer or answer.
  */
-export type Orders = {
-  /** Rises with every change of the room's trees. */
-  epoch: number;
-  /** True: `changes` is everything; forget links and edges that are not in it. */
-  reset: boolean;
-  /** Applied in order. */
-  changes: Array<Order>;
+export type DescriptionKind = "offer"
+  | "answer";
+
+/**
+ * Why an edge changed.
+ */
+export type EdgeReason = "joined"
+  | "parent_left"
+  | "parent_lost"
+  | "capacity"
+  | "layers"
+  | "policy"
+  | "ended"
+  | "no_capacity"
+  | "unreachable";
+
+/**
+ * One incoming edge, as seen by the child.
+ */
+export type EdgeReport = {
+  /** Which stream. */
+  stream: StreamRef;
+  /** From whom. */
+  parent: number;
+  /** Bit/s received. */
+  bps: number;
+  /** Capture to arrival, milliseconds, relative to the fastest frame seen. */
+  delay_ms: number;
+  /** The spatial layer shown at present. */
+  layer: number | null;
 };
+
+/**
+ * What went wrong, for programs.
+ */
+export type ErrorCode = "unknown_message"
+  | "bad_field"
+  | "version"
+  | "no_such_room"
+  | "wrong_state"
+  | "no_such_target"
+  | "too_many"
+  | "draining";
+
+/**
+ * A participant's public keys. The server passes them on and cannot forge them: it does not know the room secret.
+ */
+export type Identity = {
+  /** 128 random bits, base64url. */
+  nonce: string;
+  /** X25519 public key, base64url. */
+  kem_key: string;
+  /** Ed25519 public key, base64url. */
+  sign_key: string;
+  /** HMAC-SHA-256 under the room's identity key over room, participant, nonce and both keys, base64url. */
+  mac: string;
+};
+
+/**
+ * Entering a room.
+ */
+export type Join = {
+  /** [`VERSION`]. */
+  version: number;
+  /** The room's id. */
+  room: string;
+  /** Chosen by the client. */
+  participant: string;
+  /** Display name, 1..=64 characters after trimming. */
+  name: string;
+  /** Keys, bound to the room secret. */
+  identity: Identity;
+  /** What this browser can do. */
+  capabilities: Capabilities;
+  /** What this node can send in all, bit/s, where it knows. */
+  uplink_bps?: number;
+  /** The token from [`Joined::resume`], to come back as the same participant. */
+  resume?: string;
+};
+
+/**
+ * The room as a newcomer finds it.
+ */
+export type Joined = {
+  /** Your number. */
+  node: number;
+  /** Secret token to come back with. */
+  resume: string;
+  /** True when an earlier presence was taken up again; `orders` then restates everything. */
+  resumed: boolean;
+  /** How trees are chosen. */
+  policy: Policy;
+  /** Everybody, yourself included. */
+  participants: Array<Participant>;
+  /** The last lines, oldest first. */
+  chat: Array<ChatLine>;
+  /** STUN servers for links. */
+  ice_servers: Array<string>;
+  /** What to do now. */
+  orders: Orders;
+};
+
+/**
+ * Why somebody is gone.
+ */
+export type LeftReason = "left"
+  | "lost";
+
+/**
+ * One link, as seen from the reporting end.
+ */
+export type LinkReport = {
+  /** The other end. */
+  peer: number;
+  /** Round-trip time, milliseconds. */
+  rtt_ms: number;
+  /** Bit/s sent. */
+  sent_bps: number;
+  /** Share of frames from the peer that never came, 0..=1. */
+  loss: number;
+};
+
+/**
+ * What happened to a link.
+ */
+export type LostReason = "silent"
+  | "never";
 
 /**
  * One change.
@@ -493,23 +431,16 @@ export type Order = {
 };
 
 /**
- * Why an edge changed.
+ * Orders for one node.
  */
-export type EdgeReason = "joined"
-  | "parent_left"
-  | "parent_lost"
-  | "capacity"
-  | "layers"
-  | "policy"
-  | "ended"
-  | "no_capacity"
-  | "unreachable";
-
-/**
- * Why somebody is gone.
- */
-export type LeftReason = "left"
-  | "lost";
+export type Orders = {
+  /** Rises with every change of the room's trees. */
+  epoch: number;
+  /** True: `changes` is everything; forget links and edges that are not in it. */
+  reset: boolean;
+  /** Applied in order. */
+  changes: Array<Order>;
+};
 
 /**
  * One participant.
@@ -534,13 +465,72 @@ export type Participant = {
 };
 
 /**
- * A picture of the room's trees.
+ * How trees are chosen.
  */
-export type Trees = {
-  /** As in [`Orders`]. */
-  epoch: number;
-  /** One per stream. */
-  trees: Array<Tree>;
+export type Policy = {
+  "kind": "mesh"
+}
+  | {
+  "kind": "tree";
+  /** 1..=16. */
+  branching: number;
+}
+  | {
+  "kind": "auto"
+};
+
+/**
+ * What a participant shows of itself.
+ */
+export type Presence = {
+  /** The microphone is on. */
+  microphone: boolean;
+  /** The camera is on. */
+  camera: boolean;
+  /** A hand is raised. */
+  hand: boolean;
+};
+
+/**
+ * What a stream contains.
+ */
+export type Publication = {
+  /** 0..=15, unique per sender. */
+  stream: number;
+  /** What it shows. */
+  kind: StreamKind;
+  /** Bit/s of the audio track, when there is one. */
+  audio_bps: number | null;
+  /** Spatial layers of the video track, lowest first; empty without video. At most 4. */
+  layers: Array<VideoLayer>;
+};
+
+/**
+ * Measurements of one node.
+ */
+export type Report = {
+  /** What this node can send in all, bit/s. */
+  uplink_bps?: number;
+  /** Its links. */
+  links: Array<LinkReport>;
+  /** What it receives. */
+  edges: Array<EdgeReport>;
+};
+
+/**
+ * Camera or screen.
+ */
+export type StreamKind = "camera"
+  | "screen";
+
+/**
+ * One stream of the room: `stream` 0 is the camera with its microphone, 1 the screen with its sound.
+ */
+export type StreamRef = {
+  /** Who sends it. */
+  node: number;
+  /** 0..=15. */
+  stream: number;
 };
 
 /**
@@ -582,23 +572,33 @@ export type TreeEdge = {
 };
 
 /**
- * The room as a newcomer finds it.
+ * A picture of the room's trees.
  */
-export type Joined = {
-  /** Your number. */
-  node: number;
-  /** Secret token to come back with. */
-  resume: string;
-  /** True when an earlier presence was taken up again; `orders` then restates everything. */
-  resumed: boolean;
-  /** How trees are chosen. */
-  policy: Policy;
-  /** Everybody, yourself included. */
-  participants: Array<Participant>;
-  /** The last lines, oldest first. */
-  chat: Array<ChatLine>;
-  /** STUN servers for links. */
-  ice_servers: Array<string>;
-  /** What to do now. */
-  orders: Orders;
+export type Trees = {
+  /** As in [`Orders`]. */
+  epoch: number;
+  /** One per stream. */
+  trees: Array<Tree>;
+};
+
+/**
+ * One spatial layer: an encoding of its own.
+ */
+export type VideoLayer = {
+  /** Pixels. */
+  width: number;
+  /** Pixels. */
+  height: number;
+  /** Bit/s aimed at. */
+  bps: number;
+};
+
+/**
+ * What a node shows of one stream.
+ */
+export type Want = {
+  /** Which stream. */
+  stream: StreamRef;
+  /** The highest spatial layer of use; `null` for sound only. */
+  layer: number | null;
 };
