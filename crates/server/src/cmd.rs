@@ -93,8 +93,11 @@ pub fn defaults() -> String {
 /// Runs what the arguments ask for, and says on standard error what went wrong.
 pub async fn run(
     arguments: impl Iterator<Item = OsString>,
-    variables: impl Iterator<Item = (String, String)>,
+    variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> ExitCode {
+    // What is not Unicode cannot be one of ours.
+    let variables = variables
+        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
     let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {

@@ -10,11 +10,15 @@ use grove_tree::Millis;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 /// Commands that may wait for a room. Connections wait when it is full, each for itself.
 const COMMANDS: usize = 1024;
+
+/// People from whom on planning is done aside. A guess: rooms of this size are where a fact moves many edges.
+const MANY: usize = 12;
 
 /// What connections ask of a room.
 #[expect(missing_debug_implementations, reason = "holds a secret")]
@@ -79,7 +83,7 @@ async fn run(mut room: Room, context: Context, mut commands: mpsc::Receiver<Comm
             }
         };
         let outputs = tokio::select! {
-            () = wake => room.handle_timeout(now()),
+            () = wake => aside(room.count(), || room.handle_timeout(now())),
             command = commands.recv() => match command {
                 None => break,
                 Some(Command::Look { answer }) => {
@@ -87,10 +91,10 @@ async fn run(mut room: Room, context: Context, mut commands: mpsc::Receiver<Comm
                     let _ = answer.send(room.look(context.id.clone()));
                     continue;
                 }
-                Some(Command::Input(input)) => room.handle(input, now()),
+                Some(Command::Input(input)) => aside(room.count(), || room.handle(input, now())),
                 Some(Command::Join { input, connection, outbox, joined }) => {
                     outboxes.insert(connection, outbox);
-                    let outputs = room.handle(input, now());
+                    let outputs = aside(room.count(), || room.handle(input, now()));
                     carry_out(&outputs, &outboxes, &context);
                     let entered = room.is_member(connection);
                     if joined.send(entered).is_err() && entered {
@@ -111,6 +115,15 @@ async fn run(mut room: Room, context: Context, mut commands: mpsc::Receiver<Comm
     context.metrics.rooms.dec();
     tracing::info!(room = context.label, "room ended");
     (context.ended)(&context.id);
+}
+
+/// Planning for many takes long enough to be felt: the runtime moves other rooms to another thread meanwhile.
+fn aside<T>(people: usize, work: impl FnOnce() -> T) -> T {
+    let threads = tokio::runtime::Handle::current().runtime_flavor();
+    if people < MANY || threads != RuntimeFlavor::MultiThread {
+        return work();
+    }
+    tokio::task::block_in_place(work)
 }
 
 fn carry_out(outputs: &[Output], outboxes: &HashMap<ConnectionId, Outbox>, context: &Context) {

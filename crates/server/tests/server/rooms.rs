@@ -179,3 +179,26 @@ async fn rooms_that_do_not_exist_are_an_error_and_the_connection_goes_on() {
     client.send(json!({ "type": "ping", "n": 5 })).await;
     assert_eq!(client.next().await, ServerMessage::Pong { n: 5 });
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_of_twenty_plans_aside_and_everybody_has_a_parent() {
+    let server = start(&[]).await;
+    let room = server.room().await;
+    let mut people = Vec::new();
+    for seed in 1..=20 {
+        people.push(server.enter(&room, seed).await.0);
+    }
+    people[0].send(camera()).await;
+    for person in &mut people[1..] {
+        let parent = person.find(|message| match message {
+            ServerMessage::Orders(orders) => {
+                orders.changes.into_iter().find_map(|order| match order {
+                    Order::Parent { parent, .. } => Some(parent),
+                    _ => None,
+                })
+            }
+            _ => None,
+        });
+        assert!(parent.await.is_some());
+    }
+}
