@@ -53,7 +53,8 @@ impl Client {
         let header = |value: &str| value.parse().expect("the header is made of ASCII");
         headers.insert("Origin", header(&format!("http://{address}")));
         headers.insert("Sec-WebSocket-Protocol", header(SUBPROTOCOL));
-        let (socket, _) = tokio_tungstenite::connect_async(request).await?;
+        // Without Nagle: a browser has it off, and 40 ms of it would be taken for the server's.
+        let (socket, _) = tokio_tungstenite::connect_async_with_config(request, None, true).await?;
         Ok(Self {
             socket,
             rng,

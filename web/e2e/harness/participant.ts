@@ -12,15 +12,19 @@ export interface OpenOptions {
   microphone?: boolean;
   /** bit/s that the page believes it may send. */
   uplink?: number;
-  /** Stay in front of the door: no name, no automatic join. */
+  /** Stay in front of the door. */
   preJoin?: boolean;
   width?: number;
   height?: number;
   dark?: boolean;
   /** Runs in the page ahead of its own scripts. */
   before?: () => void;
+  /** Runs on the page before it loads anything. */
+  prepare?: (page: Page) => Promise<void>;
   /** Look at what leaves through the page's data channels. */
   tap?: boolean;
+  /** Have a running AudioContext ahead of everything else. */
+  soundFirst?: boolean;
   /** Open in this context instead of a new one. */
   context?: BrowserContext;
 }
@@ -70,7 +74,9 @@ export class Participant {
       await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: options.dark ? "dark" : "light" }]);
     }
     if (options.camera !== false) await page.evaluateOnNewDocument(ownCamera, nextCamera++);
+    if (options.soundFirst) await page.evaluateOnNewDocument(openSound);
     if (options.before) await page.evaluateOnNewDocument(options.before);
+    if (options.prepare) await options.prepare(page);
     await within(30_000, `${name} loads the page`, page.goto(self.#address(link, options), { waitUntil: "load" }));
     if (!options.preJoin) {
       if (options.tap) self.#tap = await Tap.install(page);
@@ -81,8 +87,8 @@ export class Participant {
 
   #address(link: RoomLink, options: OpenOptions): string {
     const query = new URLSearchParams();
+    query.set("name", this.name);
     if (!options.preJoin) {
-      query.set("name", this.name);
       query.set("join", "1");
       query.set("camera", options.camera === false ? "0" : "1");
       query.set("microphone", options.microphone === false ? "0" : "1");
@@ -277,6 +283,28 @@ export class Participant {
 /** Pages opened so far: which camera the next one takes. */
 let nextCamera = 0;
 
+/**
+ * Firefox on ALSA (docs/design/firefox-audio.md) never runs a context that was not running before getUserMedia. The first
+ * one that the page makes is therefore this one, and devices are asked for when it runs.
+ */
+function openSound(): void {
+  const early = new AudioContext({ sampleRate: 48_000, latencyHint: "interactive" });
+  const running = Promise.race([early.resume(), new Promise((done) => setTimeout(done, 5000))]);
+  const devices = navigator.mediaDevices;
+  if (!devices) return;
+  const ask = devices.getUserMedia.bind(devices);
+  devices.getUserMedia = (constraints) => running.then(() => ask(constraints));
+  const Real = AudioContext;
+  let taken = false;
+  globalThis.AudioContext = new Proxy(Real, {
+    construct(target, args: [AudioContextOptions?]): AudioContext {
+      if (taken) return new target(...args);
+      taken = true;
+      return early;
+    },
+  });
+}
+
 /** Whoever asks for any camera gets the one with this number, where there are several. */
 function ownCamera(number: number): void {
   const devices = navigator.mediaDevices;
@@ -286,8 +314,8 @@ function ownCamera(number: number): void {
     const video = constraints?.video;
     const all = video ? await devices.enumerateDevices() : [];
     const every = all.filter((device) => device.kind === "videoinput" && device.deviceId !== "");
-    // Chromium's second fake camera gives depth in 16 bits, which no encoder takes.
-    const cameras = every.filter((_, index) => index !== 1);
+    // Chromium's second fake camera gives depth in 16 bits, which no encoder takes, and the third a still picture.
+    const cameras = every.length > 3 ? every.slice(3) : every;
     const own = cameras[number % cameras.length];
     if (!own || cameras.length < 2) return ask(constraints);
     const wanted = typeof video === "object" ? video : {};

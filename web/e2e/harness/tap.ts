@@ -19,7 +19,11 @@ export interface Sent {
   atMs: number;
 }
 
-export type Forgery = "altered" | "replayed" | "truncated" | "noise";
+/**
+ * `altered`: one bit of the ciphertext; `replayed`: the same bytes again; `truncated`: the header whole and the rest
+ * cut; `stub`: too short for a header; `noise`: random bytes.
+ */
+export type Forgery = "altered" | "replayed" | "truncated" | "stub" | "noise";
 
 interface TapScope {
   groveTap: {
@@ -96,11 +100,12 @@ function forge(kind: Forgery, count: number): number {
     if (channel.readyState !== "open") continue;
     for (let i = 0; i < count; i++) {
       let forged: Uint8Array<ArrayBuffer> = new Uint8Array(bytes);
-      if (kind === "altered") {
+      if (kind === "altered" || kind === "truncated") {
         // A number far from the true ones, so that it is not taken for a copy of a frame already seen.
         new DataView(forged.buffer).setUint32(2, new DataView(forged.buffer).getUint32(2) + 40 + i);
-        forged[30] = (forged[30] ?? 0) ^ 1;
-      } else if (kind === "truncated") {
+        if (kind === "altered") forged[30] = (forged[30] ?? 0) ^ 1;
+        else forged = forged.slice(0, 41);
+      } else if (kind === "stub") {
         forged = forged.slice(0, 5 + 3 * i);
       } else if (kind === "noise") {
         forged = crypto.getRandomValues(new Uint8Array(200));

@@ -27,6 +27,8 @@ export async function run(options: Options, say: Say): Promise<void> {
     const { width, height, framesPerSecond } = perHop;
     const words = `${width}x${height} at ${framesPerSecond.toFixed(1)} frames per second after four hops`;
     say({ event: "condition", name: "reencoding_beside_it", value: words });
+    const unlike = "a hop is a whole page with interface and sound here, and a pair of connections in one page there";
+    say({ event: "condition", name: "not_alike", value: unlike });
   } finally {
     await scene.end();
   }

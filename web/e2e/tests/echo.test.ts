@@ -39,6 +39,7 @@ interface Asked {
 /** Keeps what the page asks of the microphone, and switches off what would hide the echo by other means. */
 function noOtherProcessing(): void {
   const devices = navigator.mediaDevices;
+  if (!devices) return;
   const ask = devices.getUserMedia.bind(devices);
   const asked: MediaTrackConstraints[] = [];
   (globalThis as Asked).groveAsked = asked;
@@ -54,6 +55,7 @@ function noOtherProcessing(): void {
 /** The same, without echo cancellation: the control. */
 function noProcessingAtAll(): void {
   const devices = navigator.mediaDevices;
+  if (!devices) return;
   const ask = devices.getUserMedia.bind(devices);
   devices.getUserMedia = (constraints) => {
     if (!constraints?.audio) return ask(constraints);
@@ -68,7 +70,7 @@ function noProcessingAtAll(): void {
 async function echo(browser: Browser, before: () => void): Promise<{ db: number; asked: MediaTrackConstraints[] }> {
   const link = await scene.room({ kind: "mesh" });
   const ana = await scene.enter(link, "Ana", { camera: false });
-  const ben = await scene.enter(link, "Ben", { camera: false, before }, browser);
+  const ben = await scene.enter(link, "Ben", { camera: false, before, soundFirst: true }, browser);
   const [a, b] = [await ana.me(), await ben.me()];
   await ben.untilState("hears", (state) => {
     const heard = state.stats?.incoming.find((i) => i.stream.node === a)?.audioRms ?? 0;
