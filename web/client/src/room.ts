@@ -264,10 +264,9 @@ class JoinedRoom implements Room, Diagnosis {
   }
 
   #toWorker(message: ToWorker, transfer: Transferable[] = []): void {
-    if (this.#freed) return;
-    if (this.#waiting === null) this.#worker.postMessage(message, transfer);
+    if (!this.#freed && this.#waiting === null) this.#worker.postMessage(message, transfer);
     else if (message.type === "video_frame") message.frame.close();
-    else this.#waiting.push({ message, transfer });
+    else if (!this.#freed) this.#waiting?.push({ message, transfer });
   }
 
   #changed(): void {
@@ -292,11 +291,12 @@ class JoinedRoom implements Room, Diagnosis {
   #free(): void {
     if (this.#freed) return;
     this.#stopDevices();
+    this.#toWorker({ type: "close" });
     this.#freed = true;
     document.removeEventListener("visibilitychange", this.#onVisibility);
     globalThis.removeEventListener("pagehide", this.#onPageHide);
     this.#views.close();
-    // It is given the time to close the camera's last pictures; nothing it says is heard any more.
+    // It is given the time to close its pictures and channels; nothing it says is heard any more.
     setTimeout(() => this.#worker.terminate(), TERMINATE_MS);
   }
 }

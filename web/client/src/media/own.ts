@@ -137,6 +137,15 @@ export class OwnStreams {
     }));
   }
 
+  close(): void {
+    for (const { audio, video } of this.#streams.values()) {
+      audio?.close();
+      video?.close();
+    }
+    this.#streams.clear();
+    this.#ticking.clear();
+  }
+
   #own(stream: number): Own {
     let own = this.#streams.get(stream);
     if (own === undefined) {

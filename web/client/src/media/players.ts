@@ -69,6 +69,11 @@ export class Players {
     for (const stream of [...this.#streams.keys()]) if (streamRef(stream).node === node) this.forget(stream);
   }
 
+  close(): void {
+    for (const stream of [...this.#streams.keys()]) this.forget(stream);
+    this.#options.playout?.close();
+  }
+
   /** Each 10 ms. */
   tick(): void {
     const now = this.#options.nowMs();

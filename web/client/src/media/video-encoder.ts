@@ -89,12 +89,12 @@ export class VideoSender {
     }
     const captureUs = this.#clock.map(frame.timestamp, this.#nowMs() * 1000);
     const rotation = ((((frame as { rotation?: number }).rotation ?? 0) / 90) & 3) as 0 | 1 | 2 | 3;
+    const stamped = new VideoFrame(frame, { timestamp: captureUs });
+    frame.close();
     try {
-      const stamped = new VideoFrame(frame, { timestamp: captureUs });
       for (const layer of this.#layers) layer.encode(stamped, captureUs, rotation);
-      stamped.close();
     } finally {
-      frame.close();
+      stamped.close();
     }
   }
 

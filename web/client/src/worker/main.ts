@@ -44,6 +44,7 @@ class MediaWorker {
   readonly #players: Players;
   readonly #transport: Transport;
   readonly #levels = new Map<number, number>();
+  readonly #clock: ReturnType<typeof setInterval>;
   #ticks = 0;
 
   constructor(node: number, playout: MessagePort | null) {
@@ -76,7 +77,7 @@ class MediaWorker {
       .key()
       .then((key) => post({ type: "own_key", ...key, ratcheted: false }))
       .catch(fatal);
-    setInterval(() => guard(() => this.#tick()), TICK_MS);
+    this.#clock = setInterval(() => guard(() => this.#tick()), TICK_MS);
   }
 
   handle(message: Exclude<ToWorker, { type: "init" }>): void {
@@ -149,7 +150,17 @@ class MediaWorker {
       case "trace":
         transport.setTrace(message.on);
         break;
+      case "close":
+        this.#close();
+        break;
     }
+  }
+
+  #close(): void {
+    clearInterval(this.#clock);
+    this.#own.close();
+    this.#players.close();
+    this.#transport.close();
   }
 
   /** A newcomer can open nothing sealed before: the key change brings a key frame of every layer. */
@@ -211,8 +222,9 @@ let worker: MediaWorker | null = null;
 scope.onmessage = ({ data }) =>
   guard(() => {
     if (data.type === "init") worker = new MediaWorker(data.node, data.playout);
-    else if (worker === null) throw new Error(`The media worker got "${data.type}" before "init".`);
-    else worker.handle(data);
+    else if (worker !== null) worker.handle(data);
+    else throw new Error(`The media worker got "${data.type}" before "init".`);
+    if (data.type === "close") scope.onmessage = null;
   });
 self.addEventListener("error", (event) => fatal(event.error ?? event.message));
 self.addEventListener("unhandledrejection", (event) => fatal(event.reason));

@@ -58,7 +58,9 @@ export type ToWorker =
   /** Ask main for camera frames by a worker's clock (`tick`), for browsers whose hidden tabs stop frame callbacks. */
   | { type: "tick_capture"; stream: number; fps: number }
   /** Record what frames looked like as they came and went; switching it off is answered by `traced`. */
-  | { type: "trace"; on: boolean };
+  | { type: "trace"; on: boolean }
+  /** The end: every picture, codec and channel is closed, and nothing more is said. */
+  | { type: "close" };
 
 /** Camera frames as a stream (MediaStreamTrackProcessor), or one by one through `video_frame`. */
 export type VideoSource = { kind: "readable"; readable: ReadableStream<VideoFrame> } | { kind: "frames" };
