@@ -3,7 +3,7 @@ import type { Participant } from "../harness/participant.ts";
 import { untilAllReceive } from "../harness/participant.ts";
 import { Scene } from "../harness/scene.ts";
 import type { Forgery } from "../harness/tap.ts";
-import { until } from "../harness/wait.ts";
+import { sleep, until } from "../harness/wait.ts";
 
 let scene: Scene;
 beforeAll(async () => {
@@ -38,10 +38,12 @@ test("altered, replayed, truncated and made-up frames are counted and never open
   const ben = await scene.enter(link, "Ben");
   await untilAllReceive([ana, ben]);
   const node = await ana.me();
+  let forged = 0;
   for (const kind of ["altered", "replayed", "truncated", "stub", "noise"] satisfies Forgery[]) {
     const before = await counts(ben, node);
-    const sent = await ana.tap.forge(kind, 6);
-    expect(sent).toBeGreaterThanOrEqual(6);
+    const sent = await ana.tap.forge(kind, 100);
+    expect(sent).toBeGreaterThanOrEqual(100);
+    forged += sent;
     // What has no header of ours has no sender to be counted under: the worker counts it by itself.
     if (kind !== "stub" && kind !== "noise") {
       await until(
@@ -58,9 +60,13 @@ test("altered, replayed, truncated and made-up frames are counted and never open
       return now.decoded > before.decoded + 40 || `${now.decoded - before.decoded} decoded`;
     });
   }
-  // Nothing was opened that Ana did not seal.
-  const own = (await ana.state())?.stats?.own[0];
-  const sealed = (own?.audioPackets ?? 0) + (own?.layers ?? []).reduce((sum, layer) => sum + layer.frames, 0);
-  expect((await counts(ben, node)).opened).toBeLessThanOrEqual(sealed + 100);
+  // Nothing was opened that Ana's client did not send (the tap's forgeries go past its counters). Statistics are a second
+  // old at most: hers are read two seconds after his, which is far fewer frames than were forged.
+  const { opened } = await counts(ben, node);
+  await sleep(2000);
+  const outgoing = (await ana.state())?.stats?.outgoing ?? [];
+  const sent = outgoing.reduce((sum, edge) => sum + edge.framesSent + edge.framesResent, 0);
+  expect(opened).toBeLessThanOrEqual(sent);
+  expect(forged).toBeGreaterThan(3 * 3 * 70);
   expect(await ben.movingTiles()).toEqual(["Ana"]);
 });
