@@ -249,9 +249,9 @@ class JoinedRoom implements Room, Diagnosis {
     } else if (message.type === "encoding" && message.stream === CAMERA_STREAM && this.#capture) {
       this.#layers = message.layers.map(({ width, height, bps }) => ({ width, height, bps: Math.round(bps) }));
       this.#sendingChanged();
-    } else if (message.type === "encoder_failed" && message.stream === CAMERA_STREAM && this.#capture) {
-      this.#layers = [];
-      this.#sendingChanged();
+    } else if (message.type === "encoder_failed" && message.stream === CAMERA_STREAM) {
+      // Nothing is sent, so nobody should be told that something is.
+      void (message.track === "video" ? this.setCamera(null) : this.setMicrophone(null));
     }
   }
 

@@ -5,6 +5,7 @@
 import { ClockMap } from "./clock.ts";
 import { rmsLevel, SILENCE } from "./level.ts";
 import { joinPackets } from "./redundancy.ts";
+import { Restarts } from "./restarts.ts";
 import type { CapturedBlock } from "./worklets.ts";
 
 const RATE = 48_000;
@@ -15,6 +16,7 @@ const MARK_EVERY = 10;
 
 export interface AudioOut {
   packet(packet: { captureUs: number; level: number }, payload: Uint8Array<ArrayBuffer>): void;
+  /** The browser refuses to encode; nothing more comes. */
   failed(message: string): void;
 }
 
@@ -25,7 +27,7 @@ export class AudioSender {
   readonly #bps: number;
   #clock = new ClockMap();
   #encoder: AudioEncoder | null = null;
-  #failures = 0;
+  readonly #restarts = new Restarts();
   /** Blocks in the encoder, oldest first: every block gives one packet, whatever time stamps it comes with. */
   readonly #inside: { captureUs: number; level: number }[] = [];
   #previous: { packet: Uint8Array; captureUs: number } | null = null;
@@ -60,6 +62,7 @@ export class AudioSender {
   }
 
   close(): void {
+    this.#port.onmessage = null;
     this.#port.close();
     if (this.#encoder?.state === "configured") this.#encoder.close();
     this.#encoder = null;
@@ -101,8 +104,9 @@ export class AudioSender {
       output: (chunk) => this.#output(chunk),
       error: (error) => {
         this.#encoder = null;
-        this.#failures += 1;
-        if (this.#failures > 3) this.#out.failed(error.message);
+        if (this.#restarts.allow(this.#nowMs())) return;
+        this.close();
+        this.#out.failed(error.message);
       },
     });
     encoder.configure({

@@ -79,7 +79,7 @@ export class OwnStreams {
           const fields = { ...NOTHING, kind: "audio" as const, stream, track: AUDIO_TRACK, ...packet };
           this.#seal(fields, payload);
         },
-        failed: (message) => post({ type: "encoder_failed", stream, message }),
+        failed: (message) => post({ type: "encoder_failed", stream, track: "audio", message }),
       },
       nowMs,
     );
@@ -174,7 +174,7 @@ export class OwnStreams {
           this.#seal(fields, payload);
         },
         encoding: (encoded, reason) => post({ type: "encoding", stream, layers: encoded, reason }),
-        failed: (message) => post({ type: "encoder_failed", stream, message }),
+        failed: (message) => post({ type: "encoder_failed", stream, track: "video", message }),
       },
       nowMs,
     );

@@ -9,6 +9,7 @@ import type { OwnStats, VideoEncoding } from "../worker/messages.ts";
 import { Adaptation } from "./adapt.ts";
 import { ClockMap } from "./clock.ts";
 import { Dependencies, fit } from "./layers.ts";
+import { Restarts } from "./restarts.ts";
 
 /** What is known of an encoded picture; the sealer adds sender, number and generation. */
 export interface EncodedPicture {
@@ -33,8 +34,6 @@ export interface VideoOut {
 
 /** Pictures an encoder may have before it; more means that it is slower than the camera. */
 const MOST_QUEUED = 2;
-/** An encoder that failed is made anew, this often in all. */
-const MOST_RESTARTS = 3;
 /** A camera's beat is uneven: a picture this much before its turn is taken. */
 const EARLY_US = 4_000;
 
@@ -48,7 +47,7 @@ export class VideoSender {
   #scalabilityMode: string | null = null;
   #reader: ReadableStreamDefaultReader<VideoFrame> | null = null;
   #source = { width: 0, height: 0 };
-  #restarts = 0;
+  readonly #restarts = new Restarts();
   #announced = false;
   #closed = false;
 
@@ -165,8 +164,7 @@ export class VideoSender {
 
   #failed(spatial: number, message: string): void {
     if (this.#closed) return;
-    this.#restarts += 1;
-    if (this.#restarts > MOST_RESTARTS) {
+    if (!this.#restarts.allow(this.#nowMs())) {
       this.close();
       this.#out.failed(message);
       return;

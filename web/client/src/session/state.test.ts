@@ -204,9 +204,27 @@ test("coming back keeps what is known of those who stayed, and starts anew with 
 
 test("the narrow upload is told while the encoder is held back, and not longer", () => {
   const layers = [{ width: 320, height: 180, bps: 90_000, fps: 30 }];
-  const narrow = run(withTwo, [worker({ type: "encoding", stream: 0, layers, reason: "uplink" })]);
+  const narrow = run(withTwo, [
+    page({ type: "sending", sending: { camera: "on" } }),
+    worker({ type: "encoding", stream: 0, layers, reason: "uplink" }),
+  ]);
   expect(noticeIds(narrow)).toEqual(["uplink"]);
   expect(noticeIds(run(narrow, [worker({ type: "encoding", stream: 0, layers, reason: "recovered" })]))).toEqual([]);
+});
+
+test("a refused encoder is told for its own device, until that device is turned on anew", () => {
+  const sending = page({ type: "sending", sending: { camera: "on", microphone: "on" } });
+  const refused = run(withTwo, [
+    sending,
+    worker({ type: "encoder_failed", stream: 0, track: "audio", message: "no" }),
+    page({ type: "sending", sending: { microphone: "off" } }),
+  ]);
+  expect(noticeIds(refused)).toEqual(["encoder:audio"]);
+  const both = run(refused, [worker({ type: "encoder_failed", stream: 0, track: "video", message: "no" })]);
+  expect(noticeIds(both)).toEqual(["encoder:audio", "encoder:video"]);
+  expect(noticeIds(run(both, [page({ type: "sending", sending: { microphone: "muted" } })]))).toEqual([
+    "encoder:video",
+  ]);
 });
 
 test("I am never the active speaker: nobody needs to be shown to themselves", () => {

@@ -71,8 +71,8 @@ export interface Model {
   soundHeld: boolean;
   /** Our picture is reduced because our links are full. */
   uplinkFull: boolean;
-  /** The browser's words for an encoder that it refused. */
-  encoderFailed: string | null;
+  /** The browser's words for the encoders that it refused, until the device is turned on anew. */
+  encoderFailed: { audio: string | null; video: string | null };
   /** The media part stopped for good. */
   fatal: string | null;
   /** The server's words for something that it could not do, and when. */
@@ -109,7 +109,7 @@ export const emptyModel: Model = {
   speakers: noSpeakers,
   soundHeld: false,
   uplinkFull: false,
-  encoderFailed: null,
+  encoderFailed: { audio: null, video: null },
   fatal: null,
   refused: null,
 };
@@ -232,10 +232,10 @@ function fromWorker(model: Model, message: FromWorker, nowMs: number): Model {
       if (message.stream !== 0) return model;
       const layers = message.layers.map(({ width, height, bps }) => ({ width, height, bps }));
       const uplinkFull = message.reason === "uplink";
-      return { ...model, uplinkFull, encoderFailed: null, sending: { ...model.sending, layers } };
+      return { ...model, uplinkFull, sending: { ...model.sending, layers } };
     }
     case "encoder_failed":
-      return { ...model, encoderFailed: message.message, sending: { ...model.sending, layers: [] } };
+      return { ...model, encoderFailed: { ...model.encoderFailed, [message.track]: message.message } };
     case "undecodable":
       return withOther(model, message.node, (other) => {
         const recent =
@@ -298,8 +298,13 @@ function fromPage(model: Model, event: PageEvent, nowMs: number): Model {
       return { ...model, plan: event.plan };
     case "link":
       return withOther(model, event.peer, (other) => ({ ...other, link: event.state }));
-    case "sending":
-      return { ...model, sending: { ...model.sending, ...event.sending } };
+    case "sending": {
+      const sending = { ...model.sending, ...event.sending };
+      const begins = (device: "camera" | "microphone") => model.sending[device] === "off" && sending[device] !== "off";
+      const { audio, video } = model.encoderFailed;
+      const encoderFailed = { audio: begins("microphone") ? null : audio, video: begins("camera") ? null : video };
+      return { ...model, sending, encoderFailed };
+    }
     case "sound_held":
       return { ...model, soundHeld: event.held };
   }

@@ -176,13 +176,21 @@ function notices(model: Model, others: readonly Other[], nowMs: number): Notice[
       );
     }
   }
-  if (model.encoderFailed !== null) {
+  if (model.encoderFailed.audio !== null) {
     add(
       "warn",
-      "encoder",
-      "This browser cannot send your picture. The others still hear you; another camera may work.",
+      "encoder:audio",
+      "This browser could not send your sound, so the microphone was turned off. Turn it on to try again; if that does not help, reload the page.",
     );
-  } else if (model.uplinkFull) {
+  }
+  if (model.encoderFailed.video !== null) {
+    add(
+      "warn",
+      "encoder:video",
+      "This browser could not send your picture, so the camera was turned off. Turn it on to try again; another camera may work.",
+    );
+  }
+  if (model.uplinkFull && model.sending.camera === "on") {
     add(
       "warn",
       "uplink",

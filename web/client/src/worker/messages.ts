@@ -74,8 +74,8 @@ export type FromWorker =
   | { type: "silent"; peer: Node }
   /** An encoder of ours changed what it sends (its links back up, or have room again). */
   | { type: "encoding"; stream: number; layers: VideoEncoding[]; reason: "start" | "uplink" | "recovered" }
-  /** The browser refused an encoder; sound goes on. */
-  | { type: "encoder_failed"; stream: number; message: string }
+  /** The browser refused an encoder, for good; the other track goes on. */
+  | { type: "encoder_failed"; stream: number; track: "audio" | "video"; message: string }
   /** Frames of a sender arrive that none of its keys opens. */
   | { type: "undecodable"; node: Node; frames: number }
   /** Audio levels 0..127 (127 = silence, as RFC 6464), every 100 ms, only senders that changed. */
