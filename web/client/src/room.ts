@@ -19,6 +19,9 @@ import type { FromWorker, ToWorker } from "./worker/messages.ts";
 const CAMERA_STREAM = 0;
 /** Between the last message to the worker and its end. */
 const TERMINATE_MS = 200;
+/** The media worker speaks once a second; after so many looks without a word it is given up. */
+const LOOK_EVERY_MS = 2_000;
+const SILENT_LOOKS = 4;
 /** Each packet carries the one before it once more. */
 const AUDIO_ON_THE_WIRE_BPS = 2 * MICROPHONE_BPS;
 
@@ -70,15 +73,18 @@ class JoinedRoom implements Room, Diagnosis {
   #muted = false;
   /** Changes of the microphone, one after another: opening takes time. */
   #microphoneWork: Promise<void> = Promise.resolve();
+  /** Looks since the worker last spoke. A page that slept takes its first look before it hears what was said meanwhile. */
+  #unheard = 0;
+  #looking: ReturnType<typeof setInterval> | undefined;
   /** Who waits for notes. */
-  #tracing: ((frames: TraceRecord[]) => void)[] = [];
+  readonly #tracing: ((frames: TraceRecord[]) => void)[] = [];
   #freed = false;
 
   constructor(options: RoomOptions) {
     const { signalUrl, room, secret, name, createWorker, captureWorkletUrl, playoutWorkletUrl, uplinkBps } = options;
     this.#worker = createWorker();
     this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#fromWorker(data);
-    this.#worker.onerror = ({ message }) => this.#fromWorker({ type: "fatal", message });
+    this.#worker.onerror = ({ message }) => this.#fromWorker({ type: "fault", message });
     this.#session = new Session(
       {
         signalUrl,
@@ -232,15 +238,24 @@ class JoinedRoom implements Room, Diagnosis {
     }
   }
 
+  /** A worker can end without a word: its memory ran out, or its file did not load. */
+  #look(): void {
+    this.#unheard += 1;
+    this.#session.dispatch({
+      from: "page",
+      event: { type: "worker_silent", silent: this.#unheard > SILENT_LOOKS },
+    });
+  }
+
   #fromWorker(message: FromWorker): void {
     if (this.#freed) return;
+    if (message.type === "stats") this.#unheard = 0;
     if (message.type === "tick") {
       if (message.stream === CAMERA_STREAM) this.#capture?.tick();
       return;
     }
     if (message.type === "traced") {
-      for (const resolve of this.#tracing) resolve(message.frames);
-      this.#tracing = [];
+      for (const resolve of this.#tracing.splice(0)) resolve(message.frames);
       return;
     }
     this.#session.handleWorker(message);
@@ -261,6 +276,7 @@ class JoinedRoom implements Room, Diagnosis {
     const waiting = this.#waiting ?? [];
     this.#waiting = null;
     for (const { message, transfer } of waiting) this.#worker.postMessage(message, transfer);
+    this.#looking = setInterval(() => this.#look(), LOOK_EVERY_MS);
   }
 
   #toWorker(message: ToWorker, transfer: Transferable[] = []): void {
@@ -293,6 +309,8 @@ class JoinedRoom implements Room, Diagnosis {
     this.#stopDevices();
     this.#toWorker({ type: "close" });
     this.#freed = true;
+    clearInterval(this.#looking);
+    for (const resolve of this.#tracing.splice(0)) resolve([]);
     document.removeEventListener("visibilitychange", this.#onVisibility);
     globalThis.removeEventListener("pagehide", this.#onPageHide);
     this.#views.close();

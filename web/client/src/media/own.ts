@@ -26,7 +26,7 @@ export interface OwnStreamsOptions {
   /** Milliseconds since the node started: the clock of all capture times. */
   nowMs: () => number;
   /** Something that must not happen did. */
-  fatal: (error: unknown) => void;
+  fault: (error: unknown) => void;
 }
 
 export class OwnStreams {
@@ -181,11 +181,11 @@ export class OwnStreams {
   }
 
   #seal(fields: SealFields, payload: Uint8Array): void {
-    const { sealer, publish, fatal } = this.#options;
+    const { sealer, publish, fault } = this.#options;
     sealer
       .seal(fields, payload)
       .then((sealed) => publish(fields.stream, sealed))
-      .catch(fatal);
+      .catch(fault);
   }
 }
 

@@ -35,7 +35,7 @@ export interface PlayersOptions {
   requestKey: (stream: StreamKey, layer: number) => void;
   nowMs: () => number;
   /** Something that must not happen did. */
-  fatal: (error: unknown) => void;
+  fault: (error: unknown) => void;
 }
 
 export class Players {
@@ -48,7 +48,7 @@ export class Players {
   constructor(options: PlayersOptions) {
     this.#options = options;
     const deliver: Deliver = (stream, header, payload) => this.#opened(stream, header, payload);
-    this.openers = new Openers(deliver, options.fatal, options.nowMs);
+    this.openers = new Openers(deliver, options.fault, options.nowMs);
     if (options.playout) options.playout.onmessage = ({ data }: MessageEvent<PlayoutReport>) => this.#report(data);
   }
 

@@ -212,6 +212,14 @@ test("the narrow upload is told while the encoder is held back, and not longer",
   expect(noticeIds(run(narrow, [worker({ type: "encoding", stream: 0, layers, reason: "recovered" })]))).toEqual([]);
 });
 
+test("a fault is told for as long as it recurs, and a worker that fell silent until it speaks", () => {
+  const faulty = run(withTwo, [worker({ type: "fault", message: "no" })], 1_000);
+  expect([noticeIds(faulty, 1_000), noticeIds(faulty, 6_000)]).toEqual([["fault"], []]);
+  const silent = run(faulty, [page({ type: "worker_silent", silent: true })], 2_000);
+  expect(noticeIds(silent, 60_000)).toEqual(["media"]);
+  expect(noticeIds(run(silent, [page({ type: "worker_silent", silent: false })]), 60_000)).toEqual([]);
+});
+
 test("a refused encoder is told for its own device, until that device is turned on anew", () => {
   const sending = page({ type: "sending", sending: { camera: "on", microphone: "on" } });
   const refused = run(withTwo, [

@@ -73,8 +73,10 @@ export interface Model {
   uplinkFull: boolean;
   /** The browser's words for the encoders that it refused, until the device is turned on anew. */
   encoderFailed: { audio: string | null; video: string | null };
-  /** The media part stopped for good. */
-  fatal: string | null;
+  /** The media worker's words for something that must not happen, and when. */
+  fault: { message: string; atMs: number } | null;
+  /** The media worker says nothing any more. */
+  workerSilent: boolean;
   /** The server's words for something that it could not do, and when. */
   refused: { message: string; atMs: number } | null;
 }
@@ -88,7 +90,8 @@ export type PageEvent =
   | { type: "plan"; plan: Plan }
   | { type: "link"; peer: number; state: LinkState | null }
   | { type: "sending"; sending: Partial<Pick<Sending, "microphone" | "camera" | "layers">> }
-  | { type: "sound_held"; held: boolean };
+  | { type: "sound_held"; held: boolean }
+  | { type: "worker_silent"; silent: boolean };
 
 export type Input =
   | { from: "server"; message: ServerMessage }
@@ -110,7 +113,8 @@ export const emptyModel: Model = {
   soundHeld: false,
   uplinkFull: false,
   encoderFailed: { audio: null, video: null },
-  fatal: null,
+  fault: null,
+  workerSilent: false,
   refused: null,
 };
 
@@ -242,8 +246,8 @@ function fromWorker(model: Model, message: FromWorker, nowMs: number): Model {
           other.undecodable && nowMs - other.undecodable.atMs < UNDECODABLE_MS ? other.undecodable.frames : 0;
         return { ...other, undecodable: { frames: recent + message.frames, atMs: nowMs } };
       });
-    case "fatal":
-      return { ...model, fatal: message.message };
+    case "fault":
+      return { ...model, fault: { message: message.message, atMs: nowMs } };
     default:
       return model;
   }
@@ -307,6 +311,8 @@ function fromPage(model: Model, event: PageEvent, nowMs: number): Model {
     }
     case "sound_held":
       return { ...model, soundHeld: event.held };
+    case "worker_silent":
+      return event.silent === model.workerSilent ? model : { ...model, workerSilent: event.silent };
   }
 }
 

@@ -122,14 +122,22 @@ function judge(model: Model, other: Other, nowMs: number): Judged {
 
 /** The server's refusal of something is shown for this long. */
 const REFUSED_MS = 10_000;
+/** ... and a fault of the media worker for this long. */
+const FAULT_MS = 5_000;
 const ORDER = { bad: 0, warn: 1, info: 2 } as const;
 
 function notices(model: Model, others: readonly Other[], nowMs: number): Notice[] {
   const list: Notice[] = [];
   const add = (severity: Notice["severity"], id: string, text: string) => list.push({ id, severity, text });
 
-  if (model.fatal !== null) {
+  if (model.workerSilent) {
     add("bad", "media", "Pictures and sound have stopped in this page. Reload it to go on.");
+  } else if (model.fault && nowMs - model.fault.atMs < FAULT_MS) {
+    add(
+      "warn",
+      "fault",
+      "Something went wrong in this page, and pictures or sound may be missing. If this stays, reload the page.",
+    );
   }
   const wrong = others.filter(({ verified }) => verified === false);
   if (wrong.length > 0 && wrong.length === others.length) {

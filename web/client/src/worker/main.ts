@@ -16,7 +16,7 @@ const TICK_MS = 10;
 const LEVELS_EVERY = 10;
 const SECOND_EVERY = 100;
 /** A fault that comes again and again is said once a second, not thousands of times. */
-const FATAL_EVERY_MS = 1000;
+const FAULT_EVERY_MS = 1000;
 
 const scope = self as unknown as {
   postMessage(message: FromWorker, transfer?: Transferable[]): void;
@@ -27,12 +27,12 @@ const startedMs = performance.now();
 const nowMs = (): number => performance.now() - startedMs;
 const post = (message: FromWorker): void => scope.postMessage(message);
 
-let saidFatalMs = Number.NEGATIVE_INFINITY;
-function fatal(error: unknown): void {
+let saidFaultMs = Number.NEGATIVE_INFINITY;
+function fault(error: unknown): void {
   console.error(error);
-  if (nowMs() - saidFatalMs < FATAL_EVERY_MS) return;
-  saidFatalMs = nowMs();
-  post({ type: "fatal", message: error instanceof Error ? error.message : String(error) });
+  if (nowMs() - saidFaultMs < FAULT_EVERY_MS) return;
+  saidFaultMs = nowMs();
+  post({ type: "fault", message: error instanceof Error ? error.message : String(error) });
 }
 
 /** One room's media, from `init` on. */
@@ -57,14 +57,14 @@ class MediaWorker {
       publish: (stream, sealed) => this.#transport.publish(stream, sealed),
       post,
       nowMs,
-      fatal,
+      fault,
     });
     this.#players = new Players({
       views: this.#views,
       playout,
       requestKey: (stream, layer) => this.#transport.requestKey(stream, layer),
       nowMs,
-      fatal,
+      fault,
     });
     const media: MediaSide = {
       frame: (stream, header, sealed) => this.#players.openers.frame(stream, header, sealed),
@@ -76,7 +76,7 @@ class MediaWorker {
     this.#sealer
       .key()
       .then((key) => post({ type: "own_key", ...key, ratcheted: false }))
-      .catch(fatal);
+      .catch(fault);
     this.#clock = setInterval(() => guard(() => this.#tick()), TICK_MS);
   }
 
@@ -84,7 +84,7 @@ class MediaWorker {
     const transport = this.#transport;
     switch (message.type) {
       case "sender_key":
-        this.#players.openers.key(message.node, message.generation, message.key).catch(fatal);
+        this.#players.openers.key(message.node, message.generation, message.key).catch(fault);
         break;
       case "forget_sender":
         this.#players.forgetSender(message.node);
@@ -93,13 +93,13 @@ class MediaWorker {
         this.#sealer
           .ratchet()
           .then((key) => post({ type: "own_key", ...key, ratcheted: true }))
-          .catch(fatal);
+          .catch(fault);
         break;
       case "rotate":
         this.#sealer
           .rotate()
           .then((key) => post({ type: "own_key", ...key, ratcheted: false }))
-          .catch(fatal);
+          .catch(fault);
         break;
       case "use_key":
         this.#useKey(message.generation);
@@ -213,7 +213,7 @@ function guard(action: () => void): void {
   try {
     action();
   } catch (error) {
-    fatal(error);
+    fault(error);
   }
 }
 
@@ -226,5 +226,5 @@ scope.onmessage = ({ data }) =>
     else throw new Error(`The media worker got "${data.type}" before "init".`);
     if (data.type === "close") scope.onmessage = null;
   });
-self.addEventListener("error", (event) => fatal(event.error ?? event.message));
-self.addEventListener("unhandledrejection", (event) => fatal(event.reason));
+self.addEventListener("error", (event) => fault(event.error ?? event.message));
+self.addEventListener("unhandledrejection", (event) => fault(event.reason));

@@ -83,7 +83,8 @@ export type FromWorker =
   | { type: "tick"; stream: number }
   | { type: "stats"; stats: WorkerStats }
   | { type: "traced"; frames: TraceRecord[] }
-  | { type: "fatal"; message: string };
+  /** Something that must not happen did; what else the worker does goes on. At most once a second. */
+  | { type: "fault"; message: string };
 
 /** Once a second. Counts are totals since the worker started; rates are over the last second. */
 export interface WorkerStats {
