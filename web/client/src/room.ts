@@ -25,6 +25,9 @@ const SILENT_LOOKS = 4;
 /** Each packet carries the one before it once more. */
 const AUDIO_ON_THE_WIRE_BPS = 2 * MICROPHONE_BPS;
 
+/** What a person is told of the states of sound. */
+const SOUND = { starting: "ok", running: "ok", closed: "ok", suspended: "held", failed: "failed" } as const;
+
 export interface Looked {
   /** Display names in order of arrival, at most 50. */
   names: string[];
@@ -103,7 +106,7 @@ class JoinedRoom implements Room, Diagnosis {
       },
     );
     this.#sound = new Sound({ captureWorkletUrl, playoutWorkletUrl }, (state) =>
-      this.#session.dispatch({ from: "page", event: { type: "sound_held", held: state === "suspended" } }),
+      this.#session.dispatch({ from: "page", event: { type: "sound", sound: SOUND[state] } }),
     );
     this.#views = new Views({
       model: () => this.#session.model,

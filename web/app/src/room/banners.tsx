@@ -29,15 +29,6 @@ export function Banners({ call }: { call: Call }) {
           </div>
         </div>
       )}
-      {call.soundHeld.value && (
-        <div class="notice">
-          <Icon of={Volume2} size={18} />
-          <div>The browser holds the sound back until you touch the page.</div>
-          <button type="button" class="button small primary" onClick={() => void call.resumeSound()}>
-            Turn on sound
-          </button>
-        </div>
-      )}
       {call.mutedButTalking.value && (
         <div class="notice">
           <Icon of={MicOff} size={18} />
@@ -65,8 +56,13 @@ export function Banners({ call }: { call: Call }) {
       )}
       {notices.slice(0, NOTICES_SHOWN).map((notice) => (
         <div key={notice.id} class={`notice ${notice.severity}`}>
-          <Icon of={notice.severity === "info" ? Info : TriangleAlert} size={18} />
+          <Icon of={notice.id === "sound" ? Volume2 : notice.severity === "info" ? Info : TriangleAlert} size={18} />
           <div>{notice.text}</div>
+          {notice.id === "sound" && (
+            <button type="button" class="button small primary" onClick={() => void call.room.resumeSound()}>
+              Turn on sound
+            </button>
+          )}
         </div>
       ))}
     </div>

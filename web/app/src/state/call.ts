@@ -15,6 +15,8 @@ export type Panel = "chat" | "people" | "trees";
 
 /** Renders per second at most: levels change ten times a second, and nobody reads faster. */
 const RENDER_EVERY_MS = 60;
+/** What browsers count as a gesture. */
+const GESTURES = ["pointerup", "keydown"] as const;
 /** Shorter gaps of the connection are not worth a word. */
 const QUIET_GAP_MS = 3000;
 
@@ -26,8 +28,6 @@ export class Call {
   /** A sentence about the person's own devices, until dismissed. */
   readonly ownTrouble: Signal<string | null> = signal<string | null>(null);
   readonly mutedButTalking: Signal<boolean> = signal(false);
-  /** The browser holds sound back until the page is touched. */
-  readonly soundHeld: Signal<boolean> = signal(false);
   readonly announcer = new Announcer();
   /** Date.now(), once a second, while the countdown of a reconnection needs it. */
   readonly clock: Signal<number> = signal(Date.now());
@@ -63,6 +63,8 @@ export class Call {
       this.clock.value = Date.now();
     }, 1000);
     media.onEnded = (device) => void this.deviceEnded(device);
+    // Whatever the person does first in the page lets held-back sound go.
+    for (const event of GESTURES) addEventListener(event, this.onGesture);
   }
 
   /** Whether a broken connection is worth a banner yet. */
@@ -131,13 +133,10 @@ export class Call {
     this.room.watchTrees(this.panel.peek() === "trees");
   }
 
-  async resumeSound(): Promise<void> {
-    this.soundHeld.value = !(await this.room.resumeSound());
-  }
-
   /** Leaves, and frees everything. Idempotent. */
   leave(): void {
     this.unsubscribe();
+    for (const event of GESTURES) removeEventListener(event, this.onGesture);
     clearInterval(this.ticker);
     if (this.pending !== null) clearTimeout(this.pending);
     this.announcer.close();
@@ -146,10 +145,13 @@ export class Call {
     this.room.close();
   }
 
+  private readonly onGesture = (): void => {
+    if (this.state.peek().notices.some(({ id }) => id === "sound")) void this.room.resumeSound();
+  };
+
   private async publish(): Promise<void> {
     await Promise.all([this.give("camera"), this.give("microphone")]);
     if (speakerId.peek() !== "") await this.room.setSpeaker(speakerId.peek());
-    void this.resumeSound();
   }
 
   private async give(device: Device): Promise<void> {

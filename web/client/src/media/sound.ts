@@ -32,6 +32,7 @@ export interface Captured {
 export class Sound {
   readonly #urls: SoundUrls;
   readonly #context: AudioContext | null;
+  /** Sound is set up as far as it goes; true when the worklets are there, running or not. */
   readonly #started: Promise<boolean>;
   readonly #onState: (state: SoundState) => void;
   #playout: AudioWorkletNode | null = null;
@@ -49,20 +50,14 @@ export class Sound {
     this.#started = this.#start(port1);
   }
 
-  get state(): SoundState {
-    return this.#state;
-  }
-
-  /** Resolves when sound is set up as far as it goes; true when the worklets are there, running or not. */
-  get started(): Promise<boolean> {
-    return this.#started;
-  }
-
   /** After a gesture of the person. True when sound runs. */
   async resume(): Promise<boolean> {
     const context = this.#context;
-    if (context === null || !(await this.#started)) return false;
-    await within(context.resume(), STEP_MS).catch(() => null);
+    if (context === null) return false;
+    // At once: a gesture counts for a few seconds only.
+    const resumed = within(context.resume(), STEP_MS).catch(() => null);
+    if (!(await this.#started)) return false;
+    await resumed;
     this.#follow();
     return this.#state === "running";
   }

@@ -141,7 +141,7 @@ test("a pair that cannot connect is told, unless the stream comes another way", 
 
 test("a refused link is the first thing said, and the link's end takes it back", () => {
   const held = run(withTwo, [
-    page({ type: "sound_held", held: true }),
+    page({ type: "sound", sound: "held" }),
     page({ type: "link", peer: 3, state: "refused" }),
   ]);
   expect(noticeIds(held)).toEqual(["signature:3", "sound"]);
@@ -210,6 +210,11 @@ test("the narrow upload is told while the encoder is held back, and not longer",
   ]);
   expect(noticeIds(narrow)).toEqual(["uplink"]);
   expect(noticeIds(run(narrow, [worker({ type: "encoding", stream: 0, layers, reason: "recovered" })]))).toEqual([]);
+});
+
+test("sound that did not start is told as such, and not as sound that waits for a click", () => {
+  const failed = run(withTwo, [page({ type: "sound", sound: "held" }), page({ type: "sound", sound: "failed" })]);
+  expect(noticeIds(failed)).toEqual(["sound_failed"]);
 });
 
 test("a fault is told for as long as it recurs, and a worker that fell silent until it speaks", () => {

@@ -67,8 +67,8 @@ export interface Model {
   /** The last looks at the worker's totals, oldest first. */
   stats: readonly WorkerStats[];
   speakers: Speakers;
-  /** The browser holds sound back until somebody clicks. */
-  soundHeld: boolean;
+  /** Whether this page can hear and speak: `held` until the browser is given a gesture, `failed` for good. */
+  sound: "ok" | "held" | "failed";
   /** Our picture is reduced because our links are full. */
   uplinkFull: boolean;
   /** The browser's words for the encoders that it refused, until the device is turned on anew. */
@@ -90,7 +90,7 @@ export type PageEvent =
   | { type: "plan"; plan: Plan }
   | { type: "link"; peer: number; state: LinkState | null }
   | { type: "sending"; sending: Partial<Pick<Sending, "microphone" | "camera" | "layers">> }
-  | { type: "sound_held"; held: boolean }
+  | { type: "sound"; sound: Model["sound"] }
   | { type: "worker_silent"; silent: boolean };
 
 export type Input =
@@ -110,7 +110,7 @@ export const emptyModel: Model = {
   flows: new Map(),
   stats: [],
   speakers: noSpeakers,
-  soundHeld: false,
+  sound: "ok",
   uplinkFull: false,
   encoderFailed: { audio: null, video: null },
   fault: null,
@@ -309,8 +309,8 @@ function fromPage(model: Model, event: PageEvent, nowMs: number): Model {
       const encoderFailed = { audio: begins("microphone") ? null : audio, video: begins("camera") ? null : video };
       return { ...model, sending, encoderFailed };
     }
-    case "sound_held":
-      return { ...model, soundHeld: event.held };
+    case "sound":
+      return event.sound === model.sound ? model : { ...model, sound: event.sound };
     case "worker_silent":
       return event.silent === model.workerSilent ? model : { ...model, workerSilent: event.silent };
   }

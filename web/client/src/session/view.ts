@@ -206,6 +206,18 @@ function notices(model: Model, others: readonly Other[], nowMs: number): Notice[
     );
   }
   if (model.refused && nowMs - model.refused.atMs < REFUSED_MS) add("warn", "refused", model.refused.message);
-  if (model.soundHeld) add("info", "sound", "The browser holds the sound back until you click anywhere in the page.");
+  if (model.sound === "held") {
+    add(
+      "info",
+      "sound",
+      "The browser holds the sound back until you click in the page. If this stays, check that this device has a loudspeaker.",
+    );
+  } else if (model.sound === "failed") {
+    add(
+      "bad",
+      "sound_failed",
+      "Sound did not start in this page: you cannot hear the others, nor they you. Reload the page; if that does not help, restart the browser.",
+    );
+  }
   return list.sort((a, b) => ORDER[a.severity] - ORDER[b.severity]);
 }
