@@ -16,8 +16,6 @@ missing=()
 for command in "${!package_of[@]}"; do
   command -v "$command" >/dev/null || missing+=("${package_of[$command]}")
 done
-# Firefox plays through ALSA's door to PulseAudio (docs/design/firefox-audio.md says why).
-compgen -G "/usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so" >/dev/null || missing+=(libasound2-plugins)
 
 if ((${#missing[@]})); then
   if ! command -v apt-get >/dev/null; then

@@ -13,8 +13,8 @@ const NEVER_THROTTLE = [
 ];
 
 /**
- * Cameras of one browser. Each page takes one of its own: with four pages on one fake camera, each showing it and
- * encoding it, Chromium runs out of capture buffers and the camera stops for all of them, for good.
+ * Cameras of one browser. Each page takes one of its own, as people do: with four pages on one fake camera Chromium
+ * has been seen to stop it for all of them.
  */
 export const CAMERAS = 10;
 
@@ -64,7 +64,6 @@ export async function launchFirefox(options: { sound: Pulse; fakeDevices?: boole
     timeout: 30_000,
     protocolTimeout: 20_000,
     extraPrefsFirefox: {
-      "media.cubeb.backend": "alsa",
       "media.navigator.streams.fake": options.fakeDevices ?? true,
       "media.navigator.permission.disabled": true,
       "media.autoplay.default": 0,

@@ -23,8 +23,6 @@ export interface OpenOptions {
   prepare?: (page: Page) => Promise<void>;
   /** Look at what leaves through the page's data channels. */
   tap?: boolean;
-  /** Have a running AudioContext ahead of everything else. */
-  soundFirst?: boolean;
   /** Open in this context instead of a new one. */
   context?: BrowserContext;
 }
@@ -74,7 +72,6 @@ export class Participant {
       await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: options.dark ? "dark" : "light" }]);
     }
     if (options.camera !== false) await page.evaluateOnNewDocument(ownCamera, nextCamera++);
-    if (options.soundFirst) await page.evaluateOnNewDocument(openSound);
     if (options.before) await page.evaluateOnNewDocument(options.before);
     if (options.prepare) await options.prepare(page);
     await within(30_000, `${name} loads the page`, page.goto(self.#address(link, options), { waitUntil: "load" }));
@@ -282,28 +279,6 @@ export class Participant {
 
 /** Pages opened so far: which camera the next one takes. */
 let nextCamera = 0;
-
-/**
- * Firefox on ALSA (docs/design/firefox-audio.md) never runs a context that was not running before getUserMedia. The first
- * one that the page makes is therefore this one, and devices are asked for when it runs.
- */
-function openSound(): void {
-  const early = new AudioContext({ sampleRate: 48_000, latencyHint: "interactive" });
-  const running = Promise.race([early.resume(), new Promise((done) => setTimeout(done, 5000))]);
-  const devices = navigator.mediaDevices;
-  if (!devices) return;
-  const ask = devices.getUserMedia.bind(devices);
-  devices.getUserMedia = (constraints) => running.then(() => ask(constraints));
-  const Real = AudioContext;
-  let taken = false;
-  globalThis.AudioContext = new Proxy(Real, {
-    construct(target, args: [AudioContextOptions?]): AudioContext {
-      if (taken) return new target(...args);
-      taken = true;
-      return early;
-    },
-  });
-}
 
 /** Whoever asks for any camera gets the one with this number, where there are several. */
 function ownCamera(number: number): void {

@@ -3,7 +3,7 @@
  * browser plays comes back into its microphone like the echo of a loudspeaker.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sleep, until } from "./wait.ts";
@@ -23,7 +23,6 @@ export class Pulse {
   static async start(): Promise<Pulse> {
     const dir = mkdtempSync(join(tmpdir(), "grove-pulse-"));
     mkdirSync(join(dir, "home"));
-    writeFileSync(join(dir, "asound.conf"), "pcm.!default { type pulse }\nctl.!default { type pulse }\n");
     const env = { ...process.env, PULSE_RUNTIME_PATH: join(dir, "pulse"), HOME: join(dir, "home") };
     const args = ["-n", "--daemonize=no", "--exit-idle-time=-1", "--log-target=stderr"];
     const modules = ["module-native-protocol-unix", "module-null-sink sink_name=nul rate=48000"];
@@ -55,12 +54,9 @@ export class Pulse {
     return `unix:${join(this.#dir, "pulse/native")}`;
   }
 
-  /**
-   * What a browser needs in its environment to play and record here: directly, or through ALSA (Firefox hangs at times
-   * with its PulseAudio backend: docs/design/firefox-audio.md).
-   */
+  /** What a browser needs in its environment to play and record here. */
   get environment(): Record<string, string> {
-    return { PULSE_SERVER: this.address, ALSA_CONFIG_PATH: join(this.#dir, "asound.conf") };
+    return { PULSE_SERVER: this.address };
   }
 
   #pactl(...args: string[]): void {

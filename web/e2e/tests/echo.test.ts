@@ -70,7 +70,7 @@ function noProcessingAtAll(): void {
 async function echo(browser: Browser, before: () => void): Promise<{ db: number; asked: MediaTrackConstraints[] }> {
   const link = await scene.room({ kind: "mesh" });
   const ana = await scene.enter(link, "Ana", { camera: false });
-  const ben = await scene.enter(link, "Ben", { camera: false, before, soundFirst: true }, browser);
+  const ben = await scene.enter(link, "Ben", { camera: false, before }, browser);
   const [a, b] = [await ana.me(), await ben.me()];
   await ben.untilState("hears", (state) => {
     const heard = state.stats?.incoming.find((i) => i.stream.node === a)?.audioRms ?? 0;

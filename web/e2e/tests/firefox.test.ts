@@ -32,7 +32,7 @@ test("Chromium and Firefox see and hear each other", async (context) => {
   }
   const link = await scene.room({ kind: "mesh" });
   const ana = await scene.enter(link, "Ana");
-  const fox = await scene.enter(link, "Fox", { soundFirst: true }, firefox);
+  const fox = await scene.enter(link, "Fox", {}, firefox);
   await untilAllReceive([ana, fox], { ms: 40_000 });
   expect(await ana.movingTiles()).toEqual(["Fox"]);
   expect(await fox.movingTiles()).toEqual(["Ana"]);
