@@ -4,7 +4,12 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: "unit", include: ["client/src/**/*.test.ts", "app/src/**/*.test.ts"] } },
+      {
+        test: {
+          name: "unit",
+          include: ["client/src/**/*.test.ts", "app/src/**/*.test.ts", "e2e/harness/**/*.test.ts"],
+        },
+      },
       {
         test: {
           name: "e2e",

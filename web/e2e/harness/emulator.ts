@@ -1,0 +1,200 @@
+/**
+ * Bad networks between real browsers on one machine, in user space: each page learns of its peers only addresses of ours,
+ * where what it sends is lost, delayed and squeezed before it is passed on. Conditions belong to directed pairs of names
+ * and can change while a call runs.
+ *
+ * One UDP socket stands for each address that a browser has. A packet that `x` sends to the socket standing for `y` goes
+ * on to `y` from the socket standing for `x`, so both ends see a peer at one address and ICE notices nothing. Addresses
+ * reach us through an init script that wraps `addIceCandidate`; candidates inside descriptions are left out there, since
+ * each comes by itself as well. Candidates that hide their address (pages without camera and microphone) are refused.
+ *
+ * Only addresses of this machine are ever sent to. Everything ends with {@link Emulator.close}.
+ */
+import { createSocket, type Socket } from "node:dgram";
+import { networkInterfaces } from "node:os";
+import type { Page } from "puppeteer-core";
+import { type Conditions, Impairment, type Passed } from "./impairment.ts";
+
+/** One per peer connection and interface; far more than a test opens. */
+const MOST_SOCKETS = 256;
+/** Packets on their way in one direction; a second at 10 Mbit/s. */
+const MOST_WAITING = 1000;
+
+interface Endpoint {
+  address: string;
+  port: number;
+  socket: Socket;
+  /** The page that was told of this address, which is the only one that sends to it. */
+  viewer: string | null;
+}
+
+/** One direction between two names: what it does, and what is on its way. */
+class Direction {
+  readonly impairment: Impairment;
+  readonly #waiting: { due: number; send: () => void }[] = [];
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(conditions: Conditions, seed: number) {
+    this.impairment = new Impairment(conditions, seed);
+  }
+
+  pass(bytes: number, send: () => void): void {
+    const now = performance.now();
+    if (this.#waiting.length >= MOST_WAITING) return;
+    const due = this.impairment.admit(bytes, now);
+    if (due === null) return;
+    if (due <= now && this.#waiting.length === 0) {
+      send();
+      return;
+    }
+    this.#waiting.push({ due, send });
+    this.#timer ??= setTimeout(() => this.#release(), Math.max(0, due - now));
+  }
+
+  close(): void {
+    if (this.#timer) clearTimeout(this.#timer);
+    this.#waiting.length = 0;
+  }
+
+  #release(): void {
+    const now = performance.now();
+    let first = this.#waiting[0];
+    // Timers count whole milliseconds: half of one early is as good as half of one late.
+    while (first && first.due <= now + 0.5) {
+      this.#waiting.shift();
+      first.send();
+      first = this.#waiting[0];
+    }
+    this.#timer = first ? setTimeout(() => this.#release(), Math.max(0, first.due - now)) : null;
+  }
+}
+
+export class Emulator {
+  readonly #seed: number;
+  readonly #own = new Set(
+    Object.values(networkInterfaces()).flatMap((of) => (of ?? []).map((one) => one.address.toLowerCase())),
+  );
+  readonly #endpoints = new Map<string, Promise<Endpoint>>();
+  readonly #directions = new Map<string, Direction>();
+  readonly #conditions = new Map<string, Conditions>();
+  #closed = false;
+
+  constructor(seed = 1) {
+    this.#seed = seed;
+  }
+
+  /** What becomes of packets from one page to another, by the names given to {@link prepare}. */
+  set(from: string, to: string, conditions: Conditions): void {
+    const name = `${from} > ${to}`;
+    this.#conditions.set(name, conditions);
+    const direction = this.#directions.get(name);
+    if (direction) direction.impairment.conditions = conditions;
+  }
+
+  /** The same in both directions. */
+  setBoth(one: string, other: string, conditions: Conditions): void {
+    this.set(one, other, conditions);
+    this.set(other, one, conditions);
+  }
+
+  /** Packets from one page to another so far. */
+  counts(from: string, to: string): Passed {
+    return { ...this.#direction(from, to).impairment.counts };
+  }
+
+  /** Put a page behind the emulator: before it loads. `name` is unique among the pages. */
+  async prepare(page: Page, name: string): Promise<void> {
+    await page.exposeFunction("groveStandIn", (candidate: string) => this.#standIn(name, candidate));
+    await page.evaluateOnNewDocument(wrapConnections);
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const direction of this.#directions.values()) direction.close();
+    for (const endpoint of this.#endpoints.values()) {
+      void endpoint.then(({ socket }) => socket.close()).catch(() => undefined);
+    }
+    this.#endpoints.clear();
+  }
+
+  /** A candidate with our address in place of the peer's; null when it cannot be used. */
+  async #standIn(viewer: string, candidate: string): Promise<string | null> {
+    // RFC 8839, section 5.1: foundation, component, transport, priority, address, port, "typ", type.
+    const words = candidate.split(" ");
+    const [, , transport, , address, port] = words;
+    if (transport?.toLowerCase() !== "udp" || !address || !port) return null;
+    if (this.#closed || !this.#own.has(address.toLowerCase())) return null;
+    const endpoint = await this.#endpoint(address, Number(port));
+    endpoint.viewer = viewer;
+    words[4] = endpoint.socket.address().address;
+    words[5] = String(endpoint.socket.address().port);
+    return words.join(" ");
+  }
+
+  #endpoint(address: string, port: number): Promise<Endpoint> {
+    const key = `${address} ${port}`;
+    const known = this.#endpoints.get(key);
+    if (known) return known;
+    const made = this.#bind(address, port);
+    this.#endpoints.set(key, made);
+    return made;
+  }
+
+  #bind(address: string, port: number): Promise<Endpoint> {
+    if (this.#endpoints.size >= MOST_SOCKETS) return Promise.reject(new Error("too many addresses for one test"));
+    const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
+    const endpoint: Endpoint = { address, port, socket, viewer: null };
+    socket.on("message", (bytes, source) => {
+      void this.#carry(endpoint, bytes, source.address, source.port).catch(() => undefined);
+    });
+    return new Promise((resolve, reject) => {
+      socket.once("error", reject);
+      socket.bind(0, address, () => {
+        socket.off("error", reject);
+        // A browser that is gone answers with ICMP errors.
+        socket.on("error", () => undefined);
+        resolve(endpoint);
+      });
+    });
+  }
+
+  /** A packet for `to` from the browser's address given. */
+  async #carry(to: Endpoint, bytes: Buffer, address: string, port: number): Promise<void> {
+    if (this.#closed || !this.#own.has(address.toLowerCase())) return;
+    const from = await this.#endpoint(address, port);
+    // Whoever was told of an address is its peer: the sender is who sees `to`, the receiver who sees `from`.
+    const direction = this.#direction(to.viewer ?? "", from.viewer ?? "");
+    direction.pass(bytes.length, () => {
+      if (!this.#closed) from.socket.send(bytes, to.port, to.address);
+    });
+  }
+
+  #direction(from: string, to: string): Direction {
+    const name = `${from} > ${to}`;
+    let direction = this.#directions.get(name);
+    if (!direction) {
+      let seed = this.#seed;
+      for (const letter of name) seed = (Math.imul(seed, 31) + (letter.codePointAt(0) ?? 0)) >>> 0;
+      direction = new Direction(this.#conditions.get(name) ?? {}, seed);
+      this.#directions.set(name, direction);
+    }
+    return direction;
+  }
+}
+
+/** Runs in the page ahead of its own scripts. */
+function wrapConnections(): void {
+  const scope = globalThis as unknown as { groveStandIn(candidate: string): Promise<string | null> };
+  const prototype = RTCPeerConnection.prototype;
+  const add = prototype.addIceCandidate as (c?: RTCIceCandidateInit | null) => Promise<void>;
+  prototype.addIceCandidate = async function (this: RTCPeerConnection, init?: RTCIceCandidateInit | null) {
+    if (!init?.candidate) return add.call(this, init);
+    const candidate = await scope.groveStandIn(init.candidate);
+    if (candidate !== null) await add.call(this, { ...init, candidate });
+  } as typeof prototype.addIceCandidate;
+  const set = prototype.setRemoteDescription as (d: RTCSessionDescriptionInit) => Promise<void>;
+  prototype.setRemoteDescription = function (this: RTCPeerConnection, description: RTCSessionDescriptionInit) {
+    const lines = (description.sdp ?? "").split("\r\n").filter((line) => !line.startsWith("a=candidate:"));
+    return set.call(this, { type: description.type, sdp: lines.join("\r\n") });
+  } as typeof prototype.setRemoteDescription;
+}
