@@ -4,6 +4,7 @@
 //! more than numbers, in a picture (`--svg`). A scenario exits 0 when it ran, whatever it found, and says so when it
 //! could not run. Nothing here asserts times: tests assert counts and order, times and ratios are reported.
 
+mod audio_channel;
 mod browsers;
 mod client;
 mod hops;
@@ -48,6 +49,8 @@ enum Scenario {
     JoinTimes(join_times::Options),
     /// What one more browser between sender and receiver costs: processor and delay.
     Hops(hops::Options),
+    /// Which options suit the channel that carries sound, by loss and round-trip time.
+    AudioChannel(audio_channel::Options),
     /// Many small rooms at once: what the server uses under one processor and 512 MB.
     Rooms(rooms::Options),
 }
@@ -74,6 +77,9 @@ pub fn run() -> ExitCode {
     let (common, outcome) = match Cli::parse().scenario {
         Scenario::JoinTimes(options) => (options.common.clone(), join_times::run(&options)),
         Scenario::Hops(options) => (options.common.clone(), hops::run(&options)),
+        Scenario::AudioChannel(options) => {
+            (options.common.clone(), audio_channel::run(&options))
+        }
         Scenario::Rooms(options) => (options.common.clone(), rooms::run(&options)),
     };
     match outcome.and_then(|(report, panels)| write(&common, &report, &panels)) {
