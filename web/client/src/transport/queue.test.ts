@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { decodeHeader, type Header } from "../frame/header.ts";
-import { AUDIO_LIMIT_BYTES, HARD_MS, Lane, Outbox, type Port, SOFT_MS } from "./queue.ts";
+import { AUDIO_LIMIT_BYTES, CHOKED_BYTES, CHOKED_MS, HARD_MS, Lane, Outbox, type Port, SOFT_MS } from "./queue.ts";
 import type { Stored } from "./ring.ts";
 import { frame } from "./simulation.ts";
 
@@ -107,6 +107,54 @@ describe("the video channel", () => {
     lane.offer(stored({ key: true, number: 2 }), 2);
     outbox.pump(2);
     expect(wire.numbers()).toEqual([2]);
+  });
+});
+
+describe("sound that stands in its channel", () => {
+  test("holds back pictures and requests for key frames until it has gone", () => {
+    const { wire, outbox, lane } = setup();
+    wire.audio = 2 * CHOKED_BYTES;
+    for (let now = 10; now <= 100; now += 10) outbox.tick(now, 10);
+    lane.offer(stored({ key: true, number: 0 }), 100);
+    outbox.pump(100);
+    expect(wire.numbers()).toEqual([]);
+    expect(outbox.drained).toBe(false);
+    wire.audio = 0;
+    outbox.tick(110, 10);
+    expect(wire.numbers()).toEqual([0]);
+    wire.video = 0;
+    expect(outbox.drained).toBe(true);
+  });
+
+  test("is no sign of anything while it is one packet, or gone at the next look", () => {
+    const { wire, outbox, lane } = setup([1]);
+    for (let now = 10; now <= 5000; now += 10) {
+      wire.audio = now % 50 === 0 ? 0 : 2 * CHOKED_BYTES;
+      outbox.tick(now, 10);
+    }
+    wire.audio = CHOKED_BYTES;
+    for (let now = 5000; now <= 10_000; now += 10) outbox.tick(now, 10);
+    expect(lane.ceiling).toBe(Number.POSITIVE_INFINITY);
+    expect(lane.pressure).toBe(0);
+  });
+
+  test("makes a lane fall back in less than a second, and the second time sooner", () => {
+    const { wire, outbox, lane } = setup([1]);
+    const choke = (from: number): number => {
+      wire.audio = 2 * CHOKED_BYTES;
+      for (let now = from; now < from + 10_000; now += 10) {
+        outbox.tick(now, 10);
+        if (lane.ceiling === 0) return now - from;
+      }
+      return Number.NaN;
+    };
+    const first = choke(10);
+    expect(first).toBeGreaterThanOrEqual(CHOKED_MS);
+    expect(first).toBeLessThan(1000);
+    wire.audio = 0;
+    let now = 10 + first;
+    for (; lane.ceiling === 0; now += 10) outbox.tick(now, 10);
+    expect(choke(now)).toBeLessThan(CHOKED_MS);
   });
 });
 

@@ -4,6 +4,8 @@
  * the video channel's buffer is empty, so that sound never stands behind more than one picture. Pure but for the
  * `Port`, which is the link's three calls.
  *
+ * Sound that stands all the same says that the link is full: then no video goes, and its lanes fall back soon.
+ *
  * A lane is paced to its allotted rate and bounded in age and bytes. Over the soft bound droppable frames go; over the
  * hard bound everything up to the next key frame, highest layer first, and the lane then wants a key frame. Nothing
  * here looks at another child's outbox.
@@ -44,6 +46,15 @@ export const AUDIO_LIMIT_BYTES = 32 * 1024;
 export const FALLBACK_MS = 6000;
 /** So does dropping without pause for this long: a lower layer at full frame rate is better than half of a higher. */
 export const PRESSED_MS = 3000;
+/**
+ * Sound that stands in its channel, bytes per lane and ms: two packets for this long. Sound is sent at once, so when it
+ * stands the link carries less than it is given, and every picture makes it worse: none is handed over meanwhile.
+ */
+export const CHOKED_BYTES = 400;
+const CHOKED_AFTER_MS = 60;
+/** A lane whose link was choked for so long in all falls back; one that has just returned, much sooner. */
+export const CHOKED_MS = 500;
+const CHOKED_AGAIN_MS = 250;
 /** A drop counts as pressure for so long; droppable frames come each 66 ms. */
 const DROP_ECHO_MS = 200;
 /** Quiet time before the higher layer is tried again; doubled with each failure up to the maximum. */
@@ -93,6 +104,8 @@ export class Lane {
   private easySince: number;
   private keyTaken = Number.NEGATIVE_INFINITY;
   private calmSince: number;
+  /** Time for which sound stood in this lane's link, less a tenth of the time in which it did not. */
+  private chokedMs = 0;
   private returnAfter = RETURN_MS;
   private returnedAt = Number.NEGATIVE_INFINITY;
 
@@ -208,10 +221,16 @@ export class Lane {
     if (!item.header.droppable) this.giveUp(item.header.spatial, now, true);
   }
 
-  /** By the clock: pressure, fallback and return. `elapsed` since the last call, ms. */
-  tick(now: number, elapsed: number): void {
+  /** By the clock: pressure, fallback and return. `elapsed` since the last call, ms; `choked`: sound stands. */
+  tick(now: number, elapsed: number, choked = false): void {
     this.bound(now);
-    const pressed = now - this.lastDrop < DROP_ECHO_MS || this.over(now, SOFT_MS, MIN_QUEUE_BYTES / 2) || this.starving;
+    const held = choked || this.over(now, SOFT_MS, MIN_QUEUE_BYTES / 2);
+    const pressed = held || now - this.lastDrop < DROP_ECHO_MS || this.starving;
+    this.chokedMs = Math.max(0, this.chokedMs + (choked ? elapsed : -elapsed / 10));
+    if (this.chokedMs >= (now - this.returnedAt < FALLBACK_MS ? CHOKED_AGAIN_MS : CHOKED_MS)) {
+      this.chokedMs = 0;
+      this.fallBack(Math.max(0, ...this.layers.keys()), now);
+    }
     this.pressure += ((pressed ? 1 : 0) - this.pressure) * Math.min(1, elapsed / 1000);
     if (pressed) this.calmSince = now;
     if (this.pressure < 0.5) this.easySince = now;
@@ -352,9 +371,15 @@ export class Outbox {
   /** Told of each frame that left, for counters and traces. */
   onSent: (stream: StreamKey, header: Header, sealed: Uint8Array, now: number) => void = () => {};
   private readonly port: Port;
+  private standingMs = 0;
 
   constructor(port: Port) {
     this.port = port;
+  }
+
+  /** Sound stands in its channel. */
+  get choked(): boolean {
+    return this.standingMs >= CHOKED_AFTER_MS;
   }
 
   /** Sound: at once. Dropped only when the channel itself no longer moves. */
@@ -369,7 +394,7 @@ export class Outbox {
 
   /** Hand over video while the channel is empty: the frame that waited longest among lanes that may send. */
   pump(now: number): void {
-    if (!this.port.open) return;
+    if (!this.port.open || this.choked) return;
     while (this.port.videoBuffered() === 0) {
       let next: Lane | null = null;
       let oldest = Number.POSITIVE_INFINITY;
@@ -390,7 +415,9 @@ export class Outbox {
   }
 
   tick(now: number, elapsed: number): void {
-    for (const lane of this.lanes.values()) lane.tick(now, elapsed);
+    const stands = this.port.open && this.port.audioBuffered() > CHOKED_BYTES * Math.max(1, this.lanes.size);
+    this.standingMs = stands ? this.standingMs + elapsed : 0;
+    for (const lane of this.lanes.values()) lane.tick(now, elapsed, this.choked);
     this.pump(now);
   }
 
@@ -401,6 +428,6 @@ export class Outbox {
   }
 
   get drained(): boolean {
-    return this.port.open && this.port.videoBuffered() === 0;
+    return this.port.open && !this.choked && this.port.videoBuffered() === 0;
   }
 }

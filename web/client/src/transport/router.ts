@@ -21,13 +21,19 @@ export const MAX_FRAME_BYTES = 256 * 1024;
 const MAX_TAKES = 256;
 /** How often edges are looked at for layers to begin or end, ms. */
 const CHOOSE_MS = 100;
-/** A source lowers its share by a fifth when at least half of its children are backed up, at most each second. */
+/** A source lowers its share by a fifth when most of its children are backed up, at most each second. */
 const SHARE_DOWN = 0.8;
 const SHARE_MIN = 0.15;
-/** And raises it in steps, each after this much calm. */
-const SHARE_UP = 1.08;
-const SHARE_STEP_MS = 1000;
+/** After this much calm it raises it, a step each second: fast at first, slowly near the share that was too much. */
 const SHARE_CALM_MS = 3000;
+const SHARE_STEP_MS = 1000;
+const SHARE_UP = 1.08;
+const SHARE_UP_NEAR = 1.02;
+const SHARE_NEAR = 0.85;
+/** What was too much a minute ago may fit by now. */
+const SHARE_FORGET_MS = 60_000;
+/** A lane that falls back gets the ring of the lower layer only up to this multiple of its key frame. */
+const SMALL_REPLAY = 2;
 
 /** A link as the router sees it. */
 export interface Neighbour extends Port {
@@ -417,7 +423,8 @@ export class Router {
   private choose(stream: Stream, edge: Edge, now: number): void {
     const target = stream.choose(edge);
     const lane = edge.lane;
-    for (const layer of target) if (!lane.layers.has(layer)) lane.start(layer, stream.ring.replay(layer, now), now);
+    for (const layer of target)
+      if (!lane.layers.has(layer)) lane.start(layer, this.opening(stream, lane, layer, now), now);
     // On the way up the lower layer goes on until the higher one has its key frame.
     const climbing = target.some((l) => lane.layers.get(l)?.state === "need");
     const top = Math.max(-1, ...target);
@@ -425,6 +432,15 @@ export class Router {
       if (!target.includes(layer) && !(climbing && layer < top)) lane.stop(layer);
     }
     this.tell(stream, edge);
+  }
+
+  /** What a layer begins with in the middle of a stream. On a link that has just proved too narrow, no long burst. */
+  private opening(stream: Stream, lane: Lane, layer: number, now: number): Stored[] | null {
+    const replay = stream.ring.replay(layer, now);
+    const key = replay?.[0];
+    if (!replay || !key || lane.ceiling === Number.POSITIVE_INFINITY) return replay;
+    const bytes = replay.reduce((sum, frame) => sum + frame.sealed.byteLength, 0);
+    return bytes <= SMALL_REPLAY * key.sealed.byteLength ? replay : null;
   }
 
   private tell(stream: Stream, edge: Edge): void {
@@ -466,17 +482,23 @@ export class Router {
     if (pressed > 0) stream.calmSince = now;
     if (now - stream.shareAt < SHARE_STEP_MS) return;
     let share = stream.share;
-    if (lanes > 0 && pressed * 2 >= lanes) share *= SHARE_DOWN;
-    else if (share < 1 && now - stream.calmSince >= SHARE_CALM_MS) share *= SHARE_UP;
+    if (pressed * 2 > lanes) {
+      if (now - stream.tooMuchAt > SHARE_CALM_MS) stream.tooMuch = share;
+      stream.tooMuchAt = now;
+      share *= SHARE_DOWN;
+    } else if (share < 1 && now - stream.calmSince >= SHARE_CALM_MS) {
+      const near = now - stream.tooMuchAt < SHARE_FORGET_MS && share >= stream.tooMuch * SHARE_NEAR;
+      share *= near ? SHARE_UP_NEAR : SHARE_UP;
+    }
     this.setShare(stream, share, now);
   }
 
   private setShare(stream: Stream, wanted: number, now: number): void {
     const share = Math.min(1, Math.max(SHARE_MIN, wanted));
     if (share === stream.share) return;
+    if (share < stream.share) stream.calmSince = now;
     stream.share = share;
     stream.shareAt = now;
-    stream.calmSince = now;
     this.media.uplink(stream.key & 15, share);
   }
 

@@ -85,6 +85,9 @@ export class Stream {
   /** Share of the ordered rate that our children can take; own streams only. */
   share = 1;
   shareAt = 0;
+  /** The share that was last too much, and when. */
+  tooMuch = 1;
+  tooMuchAt = Number.NEGATIVE_INFINITY;
   calmSince = 0;
   private readonly seen = new Map<number, { at: number; passed: number }>();
   private given: number[] | null = null;

@@ -193,7 +193,7 @@ describe("one slow child", () => {
     expect(outgoing(net, 1, 2).framesDropped).toBeGreaterThan(30);
     const sound = net.node(2).media.audio.get(KEY) ?? [];
     expect(sound).toEqual(count(sound[0] ?? 0, source.audioNumber));
-    expect(net.node(1).media.shares.length).toBeGreaterThan(0);
+    expect(net.node(1).media.shares).toEqual([]);
   });
 
   test("falls back to the lower layer by itself, and returns when the link is good again", () => {
@@ -242,6 +242,26 @@ describe("one slow child", () => {
     for (const child of [2, 3]) net.direction(1, child).conditions.bps = 20e6;
     net.run(60_000);
     expect(net.node(1).media.shares.at(-1)?.share).toBe(1);
+  });
+
+  test("raises the source each second once there is room, and with care near what was too much", () => {
+    const net = new Net(14);
+    net.link(1, 2, { bps: 300_000 });
+    net.edge(CAMERA, 1, 2);
+    new Source(net, 1);
+    net.run(6000);
+    const lowered = net.node(1).media.shares.length;
+    net.direction(1, 2).conditions.bps = 20e6;
+    net.run(60_000);
+    const up = net.node(1).media.shares.slice(lowered - 1);
+    const steps = up.slice(1).map((s, i) => ({ ms: s.at - (up[i]?.at ?? 0), by: s.share / (up[i]?.share ?? 1) }));
+    expect(up.at(-1)?.share).toBe(1);
+    // The first step waits for calm; then one a second.
+    for (const { ms } of steps.slice(1)) expect(ms).toBeLessThanOrEqual(1010);
+    for (const [i, { by }] of steps.entries()) {
+      expect(by).toBeLessThan(1.09);
+      if ((up[i]?.share ?? 0) >= 0.85) expect(by).toBeLessThan(1.03);
+    }
   });
 });
 
