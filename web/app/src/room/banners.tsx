@@ -38,6 +38,12 @@ export function Banners({ call }: { call: Call }) {
           </button>
         </div>
       )}
+      {call.microphoneSilent.value && (
+        <div class="notice warn">
+          <Icon of={MicOff} size={18} />
+          <div>No sound comes from your microphone. Is it switched on, and is it the right one?</div>
+        </div>
+      )}
       {trouble !== null && (
         <div class="notice warn">
           <Icon of={TriangleAlert} size={18} />

@@ -26,7 +26,7 @@ export function CallView({ call, onEnd }: CallViewProps) {
   const leave = () => onEnd("left", "");
   useShortcuts(call, () => setHelp(true));
 
-  const running = runningWords(call.running.value);
+  const running = call.running.value;
   useEffect(() => {
     const unread = call.unread.value > 0 ? `(${call.unread.value}) ` : "";
     document.title = running === null ? `${unread}In a room · Grove` : `● ${unread}${running} · Grove`;
@@ -69,12 +69,6 @@ export function CallView({ call, onEnd }: CallViewProps) {
       {encryption && <Encryption unverified={unverified} onClose={() => setEncryption(false)} />}
     </div>
   );
-}
-
-function runningWords({ microphone, camera }: { microphone: boolean; camera: boolean }): string | null {
-  if (camera && microphone) return "Camera and microphone on";
-  if (camera) return "Camera on";
-  return microphone ? "Microphone on" : null;
 }
 
 function Encryption({ unverified, onClose }: { unverified: number; onClose: () => void }) {

@@ -10,11 +10,13 @@ import { type Device, failureWords } from "./failure.ts";
 import type { LocalMedia } from "./media.ts";
 import { TalkDetector } from "./meter.ts";
 import { speakerId, wantCamera, wantMicrophone } from "./settings.ts";
+import { SilenceWatch } from "./silence.ts";
 
 export type Panel = "chat" | "people" | "trees";
 
 /** Renders per second at most: levels change ten times a second, and nobody reads faster. */
 const RENDER_EVERY_MS = 60;
+const DEVICES = ["camera", "microphone"] as const;
 /** What browsers count as a gesture. */
 const GESTURES = ["pointerup", "keydown"] as const;
 /** Shorter gaps of the connection are not worth a word. */
@@ -28,12 +30,19 @@ export class Call {
   /** A sentence about the person's own devices, until dismissed. */
   readonly ownTrouble: Signal<string | null> = signal<string | null>(null);
   readonly mutedButTalking: Signal<boolean> = signal(false);
+  /** The microphone is on and gives no sound at all. */
+  readonly microphoneSilent: Signal<boolean> = signal(false);
   readonly announcer = new Announcer();
   /** Date.now(), once a second, while the countdown of a reconnection needs it. */
   readonly clock: Signal<number> = signal(Date.now());
+  /** What runs, for the sign; a string, so that it changes only when the words do. Null: nothing. */
   readonly running = computed(() => {
     const { microphone, camera } = this.state.value.sending;
-    return { microphone: microphone === "on", camera: camera === "on" };
+    const muted = microphone === "muted";
+    if (camera === "on") {
+      return microphone === "on" ? "Camera and microphone on" : muted ? "Camera on, microphone muted" : "Camera on";
+    }
+    return microphone === "on" ? "Microphone on" : muted ? "Microphone muted" : null;
   });
 
   readonly room: Room;
@@ -43,13 +52,16 @@ export class Call {
   private readonly ticker: ReturnType<typeof setInterval>;
   private pending: ReturnType<typeof setTimeout> | null = null;
   private lastRender = 0;
+  /** Devices that the room is just taking. */
+  private giving = 0;
   private mutedMeter: TalkDetector | null = null;
+  private readonly silence = new SilenceWatch();
   private pushToTalk = false;
 
-  /** Joins. The devices that run in `media` are sent from the start. */
+  /** Joins. The devices that run in `media` are sent as soon as sound is set up; leaving is possible from now on. */
   static async start(entry: Entry, media: LocalMedia): Promise<Call> {
     const call = new Call(await enter(entry), entry, media);
-    await call.publish();
+    void call.publish();
     return call;
   }
 
@@ -62,7 +74,13 @@ export class Call {
     this.ticker = setInterval(() => {
       this.clock.value = Date.now();
     }, 1000);
+    // What could not be had at the door does not go on the air by itself, an hour later.
+    for (const device of DEVICES) if (media[device].peek().state === "failed") media.stop(device);
     media.onEnded = (device) => void this.deviceEnded(device);
+    media.onReturned = (device) => {
+      this.ownTrouble.value = null;
+      void this.give(device);
+    };
     // Whatever the person does first in the page lets held-back sound go.
     for (const event of GESTURES) addEventListener(event, this.onGesture);
   }
@@ -114,7 +132,9 @@ export class Call {
   async choose(device: Device, id: string): Promise<void> {
     const was = this.media[device].peek().state;
     await this.media.choose(device, id);
-    if (was !== "off") await this.give(device);
+    if (was === "off") return;
+    this.tellFailure(device);
+    await this.give(device);
   }
 
   async chooseSpeaker(id: string): Promise<void> {
@@ -156,21 +176,35 @@ export class Call {
 
   private async give(device: Device): Promise<void> {
     const track = this.media.track(device);
+    this.giving += 1;
     if (device === "camera") await this.room.setCamera(track);
     else await this.room.setMicrophone(track);
+    this.giving -= 1;
+  }
+
+  /** A device that the room does not send (it could not, or gave up) must not run on. Notices say why. */
+  private stopUnsent({ sending }: RoomState): void {
+    if (this.giving > 0) return;
+    for (const device of DEVICES) {
+      if (sending[device] === "off" && this.media.track(device) !== null) this.media.stop(device);
+    }
   }
 
   private async startDevice(device: Device): Promise<boolean> {
     const started = await this.media.start(device);
-    const now = this.media[device].peek();
-    if (now.state === "failed") {
-      const { what, how } = failureWords(now.failure);
-      this.ownTrouble.value = `${what} ${how}`;
-    } else {
-      this.ownTrouble.value = null;
-    }
+    this.tellFailure(device);
     if (started) await this.give(device);
     return started;
+  }
+
+  private tellFailure(device: Device): void {
+    const now = this.media[device].peek();
+    if (now.state !== "failed") {
+      this.ownTrouble.value = null;
+      return;
+    }
+    const { what, how } = failureWords(now.failure);
+    this.ownTrouble.value = `${what} ${how}`;
   }
 
   private async deviceEnded(device: Device): Promise<void> {
@@ -198,6 +232,11 @@ export class Call {
       this.announcer.people(before.others, now.others);
     }
     this.state.value = now;
+    this.stopUnsent(now);
+    const { microphone, audioLevel } = now.sending;
+    // Without sound in the page nothing can be measured, and that is told already.
+    const measured = microphone === "on" && !now.notices.some(({ id }) => id === "sound");
+    this.microphoneSilent.value = this.silence.step(measured, audioLevel, performance.now());
     this.listenWhileMuted(now.sending.microphone === "muted");
   }
 

@@ -32,6 +32,8 @@ export class LocalMedia {
   readonly devices: Signal<Devices> = signal<Devices>({ cameras: [], microphones: [], speakers: [] });
   /** Called when a running device ends by itself (unplugged, or taken away). */
   onEnded: ((device: Device) => void) | null = null;
+  /** Called when a device that failed has started by itself: it was plugged in, or the browser's permission came. */
+  onReturned: ((device: Device) => void) | null = null;
 
   private readonly watched: PermissionStatus[] = [];
   private readonly stopWatching: () => void;
@@ -91,6 +93,7 @@ export class LocalMedia {
   close(): void {
     this.closed = true;
     this.onEnded = null;
+    this.onReturned = null;
     this.stop("camera");
     this.stop("microphone");
     this.stopWatching();
@@ -118,11 +121,15 @@ export class LocalMedia {
     return true;
   }
 
+  private async startAgain(device: Device): Promise<void> {
+    if (await this.start(device)) this.onReturned?.(device);
+  }
+
   private onDeviceChange(): void {
     void this.refresh();
     for (const device of ["camera", "microphone"] as const) {
       const now = this[device].peek();
-      if (now.state === "failed" && now.failure.kind === "not_found") void this.start(device);
+      if (now.state === "failed" && now.failure.kind === "not_found") void this.startAgain(device);
     }
   }
 
@@ -148,7 +155,7 @@ export class LocalMedia {
     status.onchange = () => {
       const now = this[device].peek();
       if (status.state === "granted" && now.state === "failed" && now.failure.kind !== "not_found") {
-        void this.start(device);
+        void this.startAgain(device);
       }
     };
   }
