@@ -69,6 +69,7 @@ function OpenRoom({ room, secret }: { room: string; secret: string }) {
   };
 
   const join = async (as: string) => {
+    if (gone.current) return;
     const own = door();
     setPhase({ at: "joining" });
     const uplinkBps = uplink > 0 ? uplink : null;
@@ -94,11 +95,15 @@ function OpenRoom({ room, secret }: { room: string; secret: string }) {
 
   useEffect(() => {
     const away = () => current.current?.leave();
-    addEventListener("pagehide", away);
+    // A page that the browser keeps and shows again says that the call is over.
+    const hide = () => {
+      if (current.current !== null) end("left", "");
+    };
+    addEventListener("pagehide", hide);
     if (direct) void joinAtOnce(door(), query).then(() => join(query.get("name") || name.peek() || "Guest"));
     return () => {
       gone.current = true;
-      removeEventListener("pagehide", away);
+      removeEventListener("pagehide", hide);
       media.current?.close();
       away();
       globalThis.groveRoom = undefined;
