@@ -200,7 +200,8 @@ class LayerEncoder {
     const before = this.#config;
     this.#config = config;
     const resized = before?.width !== config.width || before.height !== config.height;
-    if (this.#encoder?.state !== "configured") {
+    const fresh = this.#encoder?.state !== "configured";
+    if (fresh) {
       this.#encoder = new VideoEncoder({
         output: (chunk, metadata) => this.#output(chunk, metadata),
         error: (error) => {
@@ -209,8 +210,9 @@ class LayerEncoder {
         },
       });
     } else if (!resized && before?.bps === config.bps && before.fps === config.fps) return;
-    if (resized || before === null || this.#inside.size === 0) this.#key = true;
-    this.#encoder.configure({
+    // Not for another rate: that comes when links are full, and a key frame would fill them more.
+    if (fresh || resized) this.#key = true;
+    this.#encoder?.configure({
       codec: "vp8",
       width: config.width,
       height: config.height,
