@@ -10,6 +10,8 @@ import type { PlayerReport, ToPlayer } from "./worklets.ts";
 
 const RATE = 48_000;
 const PACKET = 960;
+/** Packets that a decoder may have before it, a second; Opus takes 0.1 ms each, so more means that it stands still. */
+const MOST_INSIDE = 50;
 /** A speaker of whom nothing came for this long is silent. */
 const QUIET_MS = 500;
 /** The sound must wait for the picture when that is later by more than this, ms. */
@@ -89,17 +91,19 @@ export class AudioPlayer {
   }
 
   #decode(number: number, captureUs: number, packet: Uint8Array): void {
-    if (this.#decoder?.state !== "configured") this.#decoder = this.#make();
+    if (this.#decoder?.state !== "configured" || this.#inside.length >= MOST_INSIDE) this.#decoder = this.#make();
     this.#inside.push({ number, captureUs });
     try {
       this.#decoder.decode(new EncodedAudioChunk({ type: "key", timestamp: captureUs, data: packet as BufferSource }));
     } catch {
       // Sealed by a member, and no packet all the same: the next one begins with another decoder.
+      if (this.#decoder.state === "configured") this.#decoder.close();
       this.#decoder = null;
     }
   }
 
   #make(): AudioDecoder {
+    if (this.#decoder?.state === "configured") this.#decoder.close();
     this.#inside = [];
     const decoder = new AudioDecoder({
       output: (data) => this.#decoded(data),

@@ -136,7 +136,7 @@ export class Players {
 
   #toPlayout(message: ToPlayer, transfer: Transferable[]): void {
     const now = this.#options.nowMs();
-    if (message.type === "pcm" && now - this.#reportedMs > PLAYOUT_ALIVE_MS) return;
+    if ((message.type === "pcm" || message.type === "pause") && now - this.#reportedMs > PLAYOUT_ALIVE_MS) return;
     this.#options.playout?.postMessage(message, transfer);
   }
 

@@ -48,6 +48,8 @@ const ASK_EVERY_MS = 500;
 const MOST_QUEUED = 12;
 /** A decoder this far behind leaves out what it may. */
 const BEHIND = 6;
+/** ... and this far behind is given up: the picture goes on with the next key frame instead of later and later. */
+const HOPELESS = 30;
 
 export class VideoPlayer {
   readonly #out: VideoPlayerOut;
@@ -157,6 +159,10 @@ export class VideoPlayer {
       this.#decoder = this.#make();
     }
     if (header.droppable && this.#decoder.decodeQueueSize > BEHIND) return;
+    if (this.#decoder.decodeQueueSize > HOPELESS) {
+      this.#failed(this.#decoder);
+      return;
+    }
     if (this.#rotations.size > 120) this.#rotations.clear();
     this.#rotations.set(header.captureUs, header.rotation);
     const type = header.key ? "key" : "delta";
