@@ -10,7 +10,7 @@ import { type Candidate, type Channels, Link, type LinkHost, type LinkNews } fro
 
 /** The worker tells silence once per episode; a second report this soon after is the same one. */
 const SAME_EPISODE_MS = 2_000;
-/** What arrives for a peer ahead of the order, at most. */
+/** What arrives for a peer ahead of the order, at most; and for so many peers, the oldest of whom are forgotten first. */
 const MOST_EARLY = 64;
 
 export interface LinksHost extends LinkHost {
@@ -157,7 +157,9 @@ export class Links {
 
   #keep(peer: number, one: Early): void {
     const list = this.#early.get(peer) ?? [];
-    if (this.#early.size >= MOST_EARLY && list.length === 0) return;
-    if (list.length < MOST_EARLY) this.#early.set(peer, [...list, one]);
+    if (list.length >= MOST_EARLY) return;
+    this.#early.set(peer, [...list, one]);
+    // Candidates also come late, for links that are gone; those must not keep out what comes early for new ones.
+    if (this.#early.size > MOST_EARLY) this.#early.delete(this.#early.keys().next().value as number);
   }
 }
