@@ -38,6 +38,15 @@ test("an identity that was replaced while it was checked says nothing about the 
   expect([await first, await second]).toEqual([null, true]);
 });
 
+test("an identity that left does not come back, under whichever number", async () => {
+  const secret = makeSecret();
+  const [a, b] = [await party(secret, 1), await party(secret, 2)];
+  expect(await a.members.enter(b.participant)).toBe(true);
+  a.members.leave(2);
+  expect(await a.members.enter(b.participant)).toBe(false);
+  expect(await a.members.enter({ ...b.participant, node: 7 })).toBe(false);
+});
+
 test("a description is accepted from its signer, for its recipient and kind, and with its fingerprint only", async () => {
   const secret = makeSecret();
   const [a, b, c] = [await party(secret, 1), await party(secret, 2), await party(secret, 3)];

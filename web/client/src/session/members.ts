@@ -16,6 +16,7 @@ interface Member {
   party: Party;
   /** Null when the identity does not fit the room secret. */
   identity: Promise<RemoteIdentity | null>;
+  mac: string;
 }
 
 export class Members {
@@ -23,6 +24,8 @@ export class Members {
   readonly #own: OwnIdentity;
   readonly #me: Party;
   readonly #members = new Map<number, Member>();
+  /** Identities that were here and left, by MAC: made for one presence, they are not good for another. */
+  readonly #left = new Set<string>();
   #early: { from: number; body: string; untilMs: number }[] = [];
 
   constructor(keys: RoomKeys, own: OwnIdentity, me: Party) {
@@ -33,16 +36,21 @@ export class Members {
 
   /**
    * Takes in somebody, or somebody's new identity; true when verified. `null` when this participant was replaced or left
-   * while the check ran.
+   * while the check ran. An identity that has left does not come back: whoever shows it again replays it, and with it
+   * could replay the letters and frames of that presence.
    */
   async enter({ node, id, identity }: Participant): Promise<boolean | null> {
-    const member = { party: { node, id }, identity: verifyIdentity(this.#keys, id, identity) };
+    const { mac } = identity;
+    const checked = this.#left.has(mac) ? Promise.resolve(null) : verifyIdentity(this.#keys, id, identity);
+    const member: Member = { party: { node, id }, identity: checked, mac };
     this.#members.set(node, member);
     const verified = (await member.identity) !== null;
     return this.#members.get(node) === member ? verified : null;
   }
 
   leave(node: number): void {
+    const member = this.#members.get(node);
+    if (member) this.#left.add(member.mac);
     this.#members.delete(node);
     this.#early = this.#early.filter(({ from }) => from !== node);
   }
