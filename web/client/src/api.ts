@@ -39,7 +39,8 @@ export interface RoomState {
   policy: Policy;
   /** In order of arrival, without this participant. */
   others: Person[];
-  chat: ChatEntry[];
+  /** The last 1000 lines; another list only when a line came or changed. */
+  chat: readonly ChatEntry[];
   /** Sentences for people about things that are wrong now, most serious first. */
   notices: Notice[];
   trees: Trees | null;

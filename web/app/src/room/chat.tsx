@@ -1,7 +1,7 @@
 /** Text chat. Lines are text nodes and links, never markup. */
 import type { ChatEntry } from "@grove/client/api";
 import { SendHorizontal } from "lucide";
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useMemo, useRef, useState } from "preact/hooks";
 import type { Call } from "../state/call.ts";
 import { Icon } from "../ui/icon.tsx";
 import { linkify } from "./linkify.ts";
@@ -13,7 +13,7 @@ const LINE_LENGTH = 2000;
 const NEAR_END = 80;
 
 export function ChatPanel({ call }: { call: Call }) {
-  const { chat } = call.state.value;
+  const { chat, me } = call.state.value;
   const [draft, setDraft] = useState("");
   const log = useRef<HTMLDivElement>(null);
   const following = useRef(true);
@@ -26,7 +26,8 @@ export function ChatPanel({ call }: { call: Call }) {
 
   const send = () => {
     const text = draft.trim();
-    if (text === "") return;
+    // Before the room has let us in, nothing can be sealed: the draft stays.
+    if (text === "" || me === null) return;
     following.current = true;
     call.room.sendChat(text);
     setDraft("");
@@ -77,7 +78,7 @@ export function ChatPanel({ call }: { call: Call }) {
             send();
           }}
         />
-        <button type="submit" class="icon-button send" aria-label="Send" disabled={draft.trim() === ""}>
+        <button type="submit" class="icon-button send" aria-label="Send" disabled={draft.trim() === "" || me === null}>
           <Icon of={SendHorizontal} />
         </button>
       </form>
@@ -93,6 +94,7 @@ function follows(before: ChatEntry | undefined, entry: ChatEntry): boolean {
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 
 function Line({ entry, follows }: { entry: ChatEntry; follows: boolean }) {
+  const parts = useMemo(() => linkify(entry.text ?? ""), [entry.text]);
   return (
     <div class={`line${entry.mine ? " mine" : ""}${follows ? " follows" : ""}`}>
       {!follows && (
@@ -104,7 +106,7 @@ function Line({ entry, follows }: { entry: ChatEntry; follows: boolean }) {
       <p class={entry.text === null ? "line-text sealed" : "line-text"}>
         {entry.text === null
           ? "This line was sealed with another key and cannot be read here."
-          : linkify(entry.text).map((part, index) =>
+          : parts.map((part, index) =>
               part.kind === "link" ? (
                 <a key={index} href={part.href} target="_blank" rel="noopener noreferrer">
                   {part.text}

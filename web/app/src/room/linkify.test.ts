@@ -14,6 +14,10 @@ test("a bracket belongs to the address only when the address opened it", () => {
   expect(linkify("http://a.example/x_(y)").map((part) => part.text)).toEqual(["http://a.example/x_(y)"]);
 });
 
+test("brackets and stops behind an address are left out, however many", () => {
+  expect(linkify("http://a.example/(x)).?!)").map((part) => part.text)).toEqual(["http://a.example/(x)", ").?!)"]);
+});
+
 test.each(["javascript:alert(1)", "data:text/html,x", "<b>bold</b>", "https://", "plain"])("%s stays text", (text) => {
   expect(linkify(text)).toEqual([{ kind: "text", text }]);
 });

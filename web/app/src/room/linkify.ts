@@ -21,14 +21,15 @@ export function linkify(text: string): Part[] {
 
 /** A sentence's own punctuation is not part of the address; a closing bracket is when the address opened it. */
 function trimEnd(address: string): string {
-  let result = address;
-  for (;;) {
-    const last = result.at(-1) ?? "";
-    const unopened = last === ")" && result.split("(").length < result.split(")").length;
-    if (!unopened && !".,;:!?".includes(last)) return result;
-    if (result === "") return result;
-    result = result.slice(0, -1);
+  const count = (bracket: string) => address.split(bracket).length - 1;
+  let unopened = count(")") - count("(");
+  let end = address.length;
+  for (; end > 0; end--) {
+    const last = address.charAt(end - 1);
+    if (last === ")" && unopened > 0) unopened -= 1;
+    else if (!".,;:!?".includes(last)) break;
   }
+  return address.slice(0, end);
 }
 
 function readAddress(text: string): string | null {

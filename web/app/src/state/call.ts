@@ -223,7 +223,8 @@ export class Call {
     this.lastRender = performance.now();
     const before = this.state.peek();
     const now = { ...this.room.state };
-    const fresh = now.chat.filter((line) => !line.mine && !before.chat.some((old) => old.id === line.id));
+    const known = new Set(now.chat === before.chat ? [] : before.chat.map(({ id }) => id));
+    const fresh = now.chat === before.chat ? [] : now.chat.filter(({ id, mine }) => !mine && !known.has(id));
     if (before.connection.state === "joined") {
       if (this.panel.peek() !== "chat" && fresh.length > 0) {
         this.unread.value += fresh.length;

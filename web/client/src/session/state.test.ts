@@ -179,6 +179,18 @@ test("forwarding counts people once, and only other people's streams", () => {
   expect(run(withTwo, [stats({}, { outgoing })]).sending.forwarding).toEqual({ people: 1, bps: 2_000 });
 });
 
+test("a thousand lines of chat are kept, the last ones, and the list is another one only when it changed", () => {
+  const told = (n: number) =>
+    page({ type: "chat_line", line: { node: 2, name: "Ana", at_ms: n, body: `sealed ${n}` }, text: `line ${n}` });
+  const all = run(
+    withTwo,
+    Array.from({ length: 1_100 }, (_, n) => told(n)),
+  );
+  const { chat } = roomState(all, 0);
+  expect([chat.length, chat[0]?.text, chat.at(-1)?.text]).toEqual([1_000, "line 100", "line 1099"]);
+  expect(roomState(run(all, [told(1_099), stats({})]), 9).chat).toBe(chat);
+});
+
 test("our own line becomes delivered when the server returns it, once", () => {
   const sent = run(withTwo, [page({ type: "chat_sent", id: "own-1", text: "hi", body: "sealed", name: "Me" })], 5);
   const line = { node: 1, name: "Me", at_ms: 9, body: "sealed" };
@@ -186,10 +198,10 @@ test("our own line becomes delivered when the server returns it, once", () => {
     page({ type: "chat_line", line, text: "hi" }),
     page({ type: "chat_line", line, text: "hi" }),
   ]);
-  expect(roomState(sent, 5).chat).toEqual([
+  expect(roomState(sent, 5).chat).toMatchObject([
     { id: "own-1", node: 1, name: "Me", mine: true, atMs: 5, text: "hi", delivered: false },
   ]);
-  expect(roomState(back, 5).chat).toEqual([
+  expect(roomState(back, 5).chat).toMatchObject([
     { id: "own-1", node: 1, name: "Me", mine: true, atMs: 9, text: "hi", delivered: true },
   ]);
 });

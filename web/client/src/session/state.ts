@@ -19,6 +19,8 @@ import { noSpeakers, type Speakers, stepSpeakers } from "./speaker.ts";
 
 /** Seconds over which quality is measured. */
 const WINDOW = 5;
+/** Chat lines kept; the oldest go. */
+const MOST_LINES = 1_000;
 /** Frames that do not open are normal for a moment around joins and key changes; told after this many in a row. */
 const UNDECODABLE_TOLD = 50;
 /** ... and forgotten when none came for this long. */
@@ -330,7 +332,7 @@ function withLine(model: Model, line: ChatLine, text: string | null): readonly C
     delivered: true,
     body: line.body,
   };
-  if (known === -1) return [...model.chat, record];
+  if (known === -1) return [...model.chat.slice(-(MOST_LINES - 1)), record];
   const old = model.chat[known] as ChatRecord;
   if (old.delivered) return model.chat;
   return model.chat.with(known, { ...old, atMs: line.at_ms, delivered: true });

@@ -15,7 +15,7 @@ export function roomState(model: Model, nowMs: number): RoomState {
     me: model.me,
     policy: model.policy,
     others: others.map((other) => person(model, other, judged.get(other.participant.node) as Judged, everybody, nowMs)),
-    chat: model.chat.map(({ body: _, ...entry }) => entry),
+    chat: model.chat,
     notices: notices(model, others, nowMs),
     trees: model.trees,
     activeSpeaker: model.speakers.active,

@@ -43,6 +43,7 @@ const refused: [string, unknown][] = [
   ["a node that is no u16", '{"type":"left","node":70000,"why":"left"}'],
   ["a node that is a text", '{"type":"left","node":"3","why":"left"}'],
   ["a stream beyond 15", '{"type":"unpublished","stream":{"node":1,"stream":16}}'],
+  ["a chat line from a time that no clock shows", '{"type":"chat","node":1,"name":"A","at_ms":1e300,"body":""}'],
   ["mail without a body", '{"type":"mail","from":1}'],
   ["a description of no kind", '{"type":"description","from":1,"kind":"pranswer","sdp":"","signature":""}'],
   ["an unknown order", '{"type":"orders","epoch":1,"reset":false,"changes":[{"order":"dance","peer":1}]}'],

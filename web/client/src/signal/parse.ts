@@ -72,7 +72,9 @@ const order = tagged("order", {
   parent: fields({ stream, parent: nullable(node), layers: list(layer), reason: text }),
 });
 const orders = { epoch: whole, reset: flag, changes: list(order) };
-const chat = { node, name: text, at_ms: number, body: text };
+/** What a Date can hold. */
+const time: Check = (value) => whole(value) && (value as number) <= 8.64e15;
+const chat = { node, name: text, at_ms: time, body: text };
 
 const message = tagged("type", {
   created: fields({ room: text }),
