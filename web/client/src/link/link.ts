@@ -14,8 +14,11 @@ import { candidateUfrag, iceUfrag, nameOffer, nameSession, splitAnswer } from ".
 export const UP_WITHIN_MS = 15_000;
 /** Video that is older than this is worth nothing to a live picture. */
 const VIDEO_LIFETIME_MS = 250;
-/** Sound is wanted sooner; a lost packet is concealed. */
-const AUDIO_LIFETIME_MS = 100;
+/**
+ * Sound older than this comes after its turn. Less throws it away whenever SCTP stands still for a moment, which full
+ * links do; without an end it queues for seconds there. Figures: docs/design/forwarding.md, Sound.
+ */
+const AUDIO_LIFETIME_MS = 250;
 /** Candidates that arrive ahead of their description. More than any real machine has. */
 const MOST_CANDIDATES = 64;
 
