@@ -228,6 +228,22 @@ describe("one slow child", () => {
     expect(net.node(1).media.shares).toEqual([]);
   });
 
+  test("begins the lower layer with a new key frame rather than with a burst of what it missed", () => {
+    const net = new Net(15);
+    net.link(1, 2, { bps: 350_000 });
+    net.edge(CAMERA, 1, 2, [1], 1_500_000);
+    new Source(net, 1, { layers: [150_000, 1_000_000] });
+    let low = Number.NaN;
+    for (let ms = 0; ms < 6000 && Number.isNaN(low); ms += 10) {
+      net.run(10);
+      if (outgoing(net, 1, 2).layers.join() === "0") low = ms;
+    }
+    net.run(2000);
+    // Its ring still held everything since the first key frame.
+    expect(low).toBeLessThan(2000);
+    expect(net.node(2).media.numbers(KEY, 0)[0]).toBeGreaterThan(0);
+  });
+
   test("lowers the source when every child backs up, and raises it again", () => {
     const net = new Net(13);
     for (const child of [2, 3]) {
