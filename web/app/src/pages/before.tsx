@@ -6,9 +6,9 @@ import { look } from "../state/client.ts";
 import { type Device, type Failure, failureWords, told } from "../state/failure.ts";
 import { type Capture, LocalMedia } from "../state/media.ts";
 import { LevelMeter, playTestTone } from "../state/meter.ts";
-import { cameraId, microphoneId, name, speakerId, wantCamera, wantMicrophone } from "../state/settings.ts";
+import { name, speakerId, wantCamera, wantMicrophone } from "../state/settings.ts";
 import { Avatar } from "../ui/avatar.tsx";
-import { Choice } from "../ui/choice.tsx";
+import { DeviceChoice } from "../ui/device-choice.tsx";
 import { Icon } from "../ui/icon.tsx";
 import { Meter } from "../ui/meter.tsx";
 import { CameraVideo } from "../ui/video.tsx";
@@ -246,48 +246,30 @@ function Failures(props: { camera: Capture; microphone: Capture; onRetry: (devic
 }
 
 /** Camera, microphone and speaker; empty until the browser tells their names. */
-export function DeviceChoices({ media }: { media: LocalMedia }) {
+function DeviceChoices({ media }: { media: LocalMedia }) {
   const { cameras, microphones, speakers } = media.devices.value;
   const [tone, setTone] = useState(false);
   if (cameras.length + microphones.length === 0) return null;
-  const options = (choices: typeof cameras) => choices.map(({ id, label }) => ({ value: id, text: label }));
+  const test = () => {
+    setTone(true);
+    void playTestTone(speakerId.peek());
+    setTimeout(() => setTone(false), 1000);
+  };
   return (
     <>
-      <Choice
-        label="Microphone"
-        icon={Mic}
-        options={options(microphones)}
-        value={microphoneId.value}
-        onChange={(id) => void media.choose("microphone", id)}
-      />
-      <Choice
-        label="Camera"
-        icon={Video}
-        options={options(cameras)}
-        value={cameraId.value}
-        onChange={(id) => void media.choose("camera", id)}
-      />
+      <DeviceChoice media={media} kind="microphone" icon={Mic} onChange={(id) => void media.choose("microphone", id)} />
+      <DeviceChoice media={media} kind="camera" icon={Video} onChange={(id) => void media.choose("camera", id)} />
       {speakers.length > 0 && (
         <div class="with-button">
-          <Choice
-            label="Speaker"
+          <DeviceChoice
+            media={media}
+            kind="speaker"
             icon={Volume2}
-            options={options(speakers)}
-            value={speakerId.value}
             onChange={(id) => {
               speakerId.value = id;
             }}
           />
-          <button
-            type="button"
-            class="button"
-            disabled={tone}
-            onClick={() => {
-              setTone(true);
-              void playTestTone(speakerId.peek());
-              setTimeout(() => setTone(false), 1000);
-            }}
-          >
+          <button type="button" class="button" disabled={tone} onClick={test}>
             {tone ? "Playing…" : "Test"}
           </button>
         </div>

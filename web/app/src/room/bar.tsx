@@ -16,12 +16,12 @@ import {
   Users,
   Video,
   VideoOff,
+  Volume2,
 } from "lucide";
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import type { Call, Panel } from "../state/call.ts";
-import { cameraId, microphoneId, speakerId } from "../state/settings.ts";
-import { Choice } from "../ui/choice.tsx";
+import { DeviceChoice } from "../ui/device-choice.tsx";
 import { Dialog } from "../ui/dialog.tsx";
 import { Icon } from "../ui/icon.tsx";
 import { Popover } from "../ui/popover.tsx";
@@ -229,38 +229,19 @@ function MenuButton({ icon, onClick, children }: { icon: IconNode; onClick: () =
 }
 
 function SoundChoices({ call }: { call: Call }) {
-  const { microphones, speakers } = call.media.devices.value;
-  const options = (all: typeof microphones) => all.map(({ id, label }) => ({ value: id, text: label }));
+  const { media } = call;
   return (
     <>
-      <Choice
-        label="Microphone"
-        icon={Mic}
-        options={options(microphones)}
-        value={microphoneId.value}
-        onChange={(id) => void call.choose("microphone", id)}
-      />
-      {speakers.length > 0 && (
-        <Choice
-          label="Speaker"
-          options={options(speakers)}
-          value={speakerId.value}
-          onChange={(id) => void call.chooseSpeaker(id)}
-        />
+      <DeviceChoice media={media} kind="microphone" icon={Mic} onChange={(id) => void call.choose("microphone", id)} />
+      {media.devices.value.speakers.length > 0 && (
+        <DeviceChoice media={media} kind="speaker" icon={Volume2} onChange={(id) => void call.chooseSpeaker(id)} />
       )}
     </>
   );
 }
 
 function CameraChoice({ call }: { call: Call }) {
-  const { cameras } = call.media.devices.value;
   return (
-    <Choice
-      label="Camera"
-      icon={Video}
-      options={cameras.map(({ id, label }) => ({ value: id, text: label }))}
-      value={cameraId.value}
-      onChange={(id) => void call.choose("camera", id)}
-    />
+    <DeviceChoice media={call.media} kind="camera" icon={Video} onChange={(id) => void call.choose("camera", id)} />
   );
 }
