@@ -116,17 +116,6 @@ export function forwardingSentence(people: number, bps: number): string {
   return `You are passing on to ${people} ${people === 1 ? "person" : "people"}, ${bitrate(bps)}.`;
 }
 
-export function policyName(policy: Policy): string {
-  switch (policy.kind) {
-    case "mesh":
-      return "Mesh";
-    case "tree":
-      return `Tree of ${policy.branching}`;
-    case "auto":
-      return "Automatic";
-  }
-}
-
 export function policyWords(policy: Policy): string {
   switch (policy.kind) {
     case "mesh":

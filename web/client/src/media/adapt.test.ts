@@ -70,11 +70,4 @@ describe("adapting to the uplink", () => {
     expect(adaptation.uplink(0.95, 0)).toBeNull();
     expect(rates(adaptation)).toEqual([150_000, 600_000]);
   });
-
-  it("applies what it knows of the links to another order", () => {
-    const adaptation = new Adaptation(ORDER);
-    adaptation.uplink(0.5, 0);
-    adaptation.order([{ width: 320, height: 180, bps: 200_000, fps: 15 }]);
-    expect(rates(adaptation)).toEqual([100_000]);
-  });
 });

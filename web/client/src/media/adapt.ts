@@ -19,7 +19,7 @@ const WORTH = 0.12;
 export type Change = { layers: VideoEncoding[]; reason: "uplink" | "recovered" };
 
 export class Adaptation {
-  #ordered: VideoEncoding[];
+  readonly #ordered: VideoEncoding[];
   /** What our links carry, and what we make of it: both as a share of the order. */
   #share = 1;
   #level = 1;
@@ -36,13 +36,6 @@ export class Adaptation {
   /** What to encode, lowest first; a prefix of the order with rates of our own. */
   get layers(): VideoEncoding[] {
     return this.#layers;
-  }
-
-  /** Another order; what is known of the links stays. */
-  order(ordered: VideoEncoding[]): void {
-    this.#ordered = ordered;
-    this.#count = ordered.length;
-    this.#layers = this.#allot();
   }
 
   /** Our links carry this share (0..1) of the ordered rate. */

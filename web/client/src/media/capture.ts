@@ -49,12 +49,6 @@ export class VideoCapture {
     this.#present(track);
   }
 
-  /** Other layers for the same pictures. */
-  setLayers(layers: readonly VideoEncoding[]): void {
-    if (!this.#closed)
-      this.#post({ type: "video_source", stream: this.#stream, layers: [...layers], source: null }, []);
-  }
-
   /** The worker's `tick` for this stream: hand over the picture of now. */
   tick(): void {
     if (document.hidden) this.#take(performance.now());

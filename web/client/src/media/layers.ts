@@ -1,5 +1,4 @@
 /** Sizes and dependencies of the pictures that an encoder makes. Pure. */
-import type { VideoEncoding } from "../worker/messages.ts";
 
 /**
  * The size of a layer for a source: the source's shape, its longer side at most the order's longer side, never larger
@@ -46,9 +45,4 @@ export function wantedLayer(sides: readonly (number | null)[], view: number): nu
     if (view > 0 && side >= view * 0.75) break;
   }
   return best;
-}
-
-/** Bit/s of all layers together. */
-export function totalBps(layers: readonly VideoEncoding[]): number {
-  return layers.reduce((sum, layer) => sum + layer.bps, 0);
 }

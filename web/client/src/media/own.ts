@@ -40,17 +40,9 @@ export class OwnStreams {
 
   videoSource(stream: number, layers: VideoEncoding[] | null, source: VideoSource | null): void {
     const own = this.#own(stream);
-    if (layers === null || layers.length === 0) {
-      own.video?.close();
-      own.video = null;
-      return;
-    }
-    if (own.video !== null && source === null) {
-      own.video.order(layers);
-      return;
-    }
-    if (source === null) return;
     own.video?.close();
+    own.video = null;
+    if (layers === null || source === null) return;
     own.video = this.#videoSender(stream, layers);
     if (source.kind === "readable") own.video.read(source.readable);
   }

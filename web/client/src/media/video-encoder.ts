@@ -58,11 +58,6 @@ export class VideoSender {
     this.#adaptation = new Adaptation(order);
   }
 
-  order(order: VideoEncoding[]): void {
-    this.#adaptation.order(order);
-    this.#apply();
-  }
-
   /** Takes pictures from a stream instead of `push`. The stream is this sender's from now on. */
   read(readable: ReadableStream<VideoFrame>): void {
     this.#reader?.cancel().catch(() => {});

@@ -36,7 +36,7 @@ export type ToWorker =
   | { type: "parent"; stream: StreamRef; parent: Node | null; layers: number[] }
   /** The stream ended: drop its ring, players and edges. */
   | { type: "forget_stream"; stream: StreamRef }
-  /** Start, change or (with `null`) stop encoding. `rotation` is in quarter turns. */
+  /** Start or (with `null`) stop encoding. */
   | { type: "video_source"; stream: number; layers: VideoEncoding[] | null; source: VideoSource | null }
   | { type: "video_frame"; stream: number; frame: VideoFrame }
   | { type: "audio_source"; stream: number; port: MessagePort | null; bps: number }
