@@ -87,11 +87,33 @@ impl Plan {
         if let Cause::Ready(stream, node) = cause {
             return self.feed_children(stream, node);
         }
+        self.plan_again(&cause, now)
+    }
+
+    /// Take several [`Fact::Wants`] of one receiver as one: the room is planned once, whatever their number. Of two about
+    /// the same stream the later counts.
+    pub fn handle_wants(
+        &mut self,
+        node: NodeId,
+        wants: impl IntoIterator<Item = (StreamId, Option<u8>)>,
+        now: Millis,
+    ) -> Vec<EdgeChange> {
+        self.room.avoid.retain(|_, until| now < *until);
+        let learnt = wants
+            .into_iter()
+            .filter_map(|(stream, want)| self.learn(Fact::Wants(stream, node, want), now));
+        match learnt.last() {
+            Some(cause) => self.plan_again(&cause, now),
+            None => Vec::new(),
+        }
+    }
+
+    fn plan_again(&mut self, cause: &Cause, now: Millis) -> Vec<EdgeChange> {
         let direct = self.room.direct();
-        let mut shape = self.keep(&direct, &cause);
+        let mut shape = self.keep(&direct, cause);
         let unserved = place::place(&self.room, &mut shape, &direct, QUICK);
-        let changes = self.commit(shape, unserved, &cause, now);
-        if cause != Cause::Capacity {
+        let changes = self.commit(shape, unserved, cause, now);
+        if *cause != Cause::Capacity {
             self.patience = RETRY_MS;
             self.retry = self.retry.map(|at| at.min(now + RETRY_MS));
         }

@@ -582,3 +582,33 @@ fn a_tenth_of_noise_on_every_uplink_soon_changes_nothing_any_more() {
         );
     }
 }
+
+#[test]
+fn many_wants_of_one_receiver_are_one_change_of_the_plan() {
+    let streams = [16, 32, 48].map(StreamId);
+    let mut facts: Vec<Fact> = (1..=4).map(|id| strong(id, 20_000_000)).collect();
+    facts.extend(
+        streams
+            .iter()
+            .map(|&id| Fact::Stream(id, NodeId(id.0 / 16), layered())),
+    );
+    let mut plan = room(Policy::Auto, &facts);
+    let before = plan.epoch();
+    let me = NodeId(4);
+    let wants = [
+        (streams[0], Some(0)),
+        (streams[1], Some(1)),
+        (streams[0], Some(1)),
+        (StreamId(99), None),
+    ];
+    let changes = plan.handle_wants(me, wants, 1);
+    assert_eq!(
+        short(&changes),
+        [
+            (4, Some(1), Some((1, 0b10, true)), Reason::Layers, false),
+            (4, Some(2), Some((2, 0b10, true)), Reason::Layers, false),
+        ]
+    );
+    assert_eq!(plan.epoch(), before + 1);
+    assert_eq!(plan.handle_wants(me, wants[1..3].iter().copied(), 2), []);
+}

@@ -21,13 +21,10 @@ impl Room {
             ClientMessage::Publish { publication } => self.publish(from, publication, now),
             ClientMessage::Unpublish { stream } => self.unpublish(from, stream, now),
             ClientMessage::Want { wants } => {
-                for want in wants.iter().filter(|want| want.stream.stream <= 15) {
-                    let layer = want
-                        .layer
-                        .map(|layer| layer.min(grove_tree::Layers::MAX as u8 - 1));
-                    let stream = wiring::stream_id(want.stream);
-                    self.fact(Fact::Wants(stream, wiring::node_id(from), layer), now);
-                }
+                let known = wants.iter().filter(|want| want.stream.stream <= 15);
+                let wants = known.map(|want| (wiring::stream_id(want.stream), want.layer));
+                let changes = self.plan.handle_wants(wiring::node_id(from), wants, now);
+                self.obey(&changes, now);
             }
             ClientMessage::Ready { stream, parent } => self.ready(from, stream, parent, now),
             ClientMessage::Lost { peer, why } => self.lost(from, peer, why, now),
