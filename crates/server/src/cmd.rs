@@ -5,6 +5,7 @@ use crate::config::{Config, Flags};
 use crate::{log, server::Server};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::OsString;
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,7 +30,7 @@ pub fn command() -> Command {
             let arg = match key.kind {
                 Kind::Text => arg.value_name("TEXT"),
                 Kind::Word(words) => arg.value_name(words.join("|")),
-                Kind::Number => arg.value_name("NUMBER"),
+                Kind::Number(..) => arg.value_name("NUMBER"),
                 Kind::List => arg.value_name("TEXT,...").action(ArgAction::Append),
             };
             arg.help_heading(match key.path.split_once('.') {
@@ -115,6 +116,14 @@ pub async fn run(
     }
 }
 
+/// A line on standard output. A reader who has closed it wants no more, and is nobody's fault.
+fn say(text: &str) -> std::io::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
+
 async fn obey(
     matches: &ArgMatches,
     variables: impl Iterator<Item = (String, String)>,
@@ -124,12 +133,14 @@ async fn obey(
             let config = Config::load(&flags(matches), variables)?;
             log::start(&config.log);
             let server = Server::load(config)?;
-            println!("{}", server.greeting());
+            say(&server.greeting())?;
             server.run_until_signal().await?;
         }
         Some(("config", matches)) => match matches.subcommand() {
-            Some(("show", matches)) => println!("{:#?}", Config::load(&flags(matches), variables)?),
-            _ => print!("{}", defaults()),
+            Some(("show", matches)) => {
+                say(&format!("{:#?}", Config::load(&flags(matches), variables)?))?
+            }
+            _ => say(defaults().trim_end())?,
         },
         _ => unreachable!("clap asks for a subcommand"),
     }

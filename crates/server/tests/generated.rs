@@ -174,7 +174,7 @@ fn the_reference_of_the_configuration_lists_every_key() {
         let kind = match key.kind {
             Kind::Text => "text".to_owned(),
             Kind::Word(words) => words.join(", "),
-            Kind::Number => "whole number".to_owned(),
+            Kind::Number(least, most) => format!("whole number, {least} to {most}"),
             Kind::List => "list; commas outside the file".to_owned(),
         };
         let (path, flag, default) = (key.path, key.flag, key.default);

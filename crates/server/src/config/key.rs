@@ -8,8 +8,8 @@ pub enum Kind {
     Text,
     /// One of these words.
     Word(&'static [&'static str]),
-    /// A whole number from 0.
-    Number,
+    /// A whole number from the first to the second.
+    Number(u64, u64),
     /// Several texts; separated by commas outside the file.
     List,
 }
@@ -35,6 +35,11 @@ impl Key {
         format!("GROVE_{}", self.path.replace('.', "_").to_uppercase())
     }
 }
+
+/// A day: longer times are mistakes, and times stay far from where sums overflow.
+const DAY: u64 = 86_400;
+/// Far more than one machine holds.
+const MANY: u64 = 1_000_000_000;
 
 const fn key(
     path: &'static str,
@@ -107,77 +112,77 @@ pub const KEYS: &[Key] = &[
     key(
         "rooms.max",
         "max-rooms",
-        Kind::Number,
+        Kind::Number(0, MANY),
         "10000",
         "Rooms at once",
     ),
     key(
         "rooms.max_people",
         "max-people",
-        Kind::Number,
+        Kind::Number(0, 65_535),
         "0",
         "People in one room; 0 = no limit",
     ),
     key(
         "rooms.empty_seconds",
         "empty-room-seconds",
-        Kind::Number,
+        Kind::Number(1, 30 * DAY),
         "600",
         "An empty room stays this long",
     ),
     key(
         "rooms.resume_seconds",
         "resume-seconds",
-        Kind::Number,
+        Kind::Number(0, DAY),
         "30",
         "A participant whose connection broke keeps its place this long",
     ),
     key(
         "rooms.uplink_bps",
         "default-uplink-bps",
-        Kind::Number,
+        Kind::Number(64_000, 10_000_000_000),
         "20000000",
         "What a browser can send in all until it reports it, bit/s",
     ),
     key(
         "rooms.slots",
         "slots",
-        Kind::Number,
+        Kind::Number(1, 65_535),
         "64",
         "Edges that one browser carries at most, whatever their rate",
     ),
     key(
         "signal.max_connections",
         "max-connections",
-        Kind::Number,
+        Kind::Number(1, MANY),
         "20000",
         "WebSockets at once",
     ),
     key(
         "signal.messages_per_second",
         "messages-per-second",
-        Kind::Number,
+        Kind::Number(1, 1_000_000),
         "50",
         "Steady rate of one connection; beyond the burst it is slowed down to this",
     ),
     key(
         "signal.burst",
         "message-burst",
-        Kind::Number,
+        Kind::Number(1, 1_000_000),
         "400",
         "Messages that one connection may send at once",
     ),
     key(
         "signal.ping_seconds",
         "ping-seconds",
-        Kind::Number,
+        Kind::Number(1, DAY),
         "10",
         "Pause between pings; after two and a half without a sign of life a connection is closed",
     ),
     key(
         "signal.drain_seconds",
         "drain-seconds",
-        Kind::Number,
+        Kind::Number(0, DAY),
         "3",
         "After SIGTERM, clients are told, and closed after this time",
     ),

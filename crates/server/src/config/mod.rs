@@ -166,6 +166,9 @@ pub struct Flags {
     pub values: BTreeMap<&'static str, String>,
 }
 
+/// Where a value comes from that nobody set.
+const DEFAULT: &str = "the default";
+
 impl Config {
     /// What holds when nothing is set.
     pub fn defaults() -> Config {
@@ -186,7 +189,7 @@ impl Config {
             let table: Table = format!("v = {}", key.default)
                 .parse()
                 .expect("a default is TOML");
-            values.insert(key.path, (table["v"].clone(), "the default".to_owned()));
+            values.insert(key.path, (table["v"].clone(), DEFAULT.to_owned()));
         }
         if let Some(Kind::Word(levels)) = find("log.level").map(|key| key.kind)
             && let Some(level) = variables
@@ -290,7 +293,7 @@ fn read_environment(
 /// A value from a flag or a variable.
 fn from_text(key: &Key, text: &str, origin: &str) -> Result<Value, ConfigError> {
     let value = match key.kind {
-        Kind::Number => text
+        Kind::Number(..) => text
             .parse()
             .map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
         Kind::List => {
@@ -313,9 +316,12 @@ fn check(key: &Key, value: &Value, origin: &str) -> Result<(), ConfigError> {
             value.as_str().is_some_and(|word| words.contains(&word)),
             words.join(" or "),
         ),
-        Kind::Number => (
-            value.as_integer().is_some_and(|number| number >= 0),
-            "a whole number from 0".to_owned(),
+        Kind::Number(least, most) => (
+            value
+                .as_integer()
+                .and_then(|number| u64::try_from(number).ok())
+                .is_some_and(|number| (least..=most).contains(&number)),
+            format!("a whole number from {least} to {most}"),
         ),
         Kind::List => {
             let texts = |items: &Vec<Value>| items.iter().all(Value::is_str);
@@ -349,12 +355,8 @@ fn build(values: BTreeMap<&str, (Value, String)>) -> Result<Config, ConfigError>
             wanted,
         });
     }
-    let public_url = values["public_url"]
-        .0
-        .as_str()
-        .unwrap_or_default()
-        .trim_end_matches('/')
-        .to_owned();
+    let public_url = values["public_url"].0.as_str().unwrap_or_default();
+    let public_url = as_origin(public_url.trim_end_matches('/')).to_owned();
     if !public_url.is_empty() && !is_origin(&public_url) {
         let wanted =
             "http:// or https:// with a host and nothing behind it, in lower case".to_owned();
@@ -362,6 +364,18 @@ fn build(values: BTreeMap<&str, (Value, String)>) -> Result<Config, ConfigError>
             origin: format!("public_url ({})", origin("public_url")),
             found: format!("\"{public_url}\""),
             wanted,
+        });
+    }
+    let stun = values["links.stun"].0.as_array().into_iter().flatten();
+    if let Some(wrong) = stun
+        .filter_map(Value::as_str)
+        .find(|address| !is_stun(address))
+    {
+        return Err(ConfigError::Value {
+            origin: format!("links.stun ({})", origin("links.stun")),
+            found: format!("\"{wrong}\""),
+            wanted: "stun: and a host with or without a port, e.g. stun:stun.example.org:3478"
+                .to_owned(),
         });
     }
     let has = |path: &str| values[path].0.as_str().is_some_and(|text| !text.is_empty());
@@ -379,6 +393,11 @@ fn build(values: BTreeMap<&str, (Value, String)>) -> Result<Config, ConfigError>
     if mode == "self-signed" && has("tls.cert") {
         return Err(ConfigError::Together(
             "tls.mode is self-signed, but tls.cert names a certificate: choose one",
+        ));
+    }
+    if mode == "off" && has("tls.cert") && origin("tls.mode") != DEFAULT {
+        return Err(ConfigError::Together(
+            "tls.mode is off, but tls.cert names a certificate: choose one",
         ));
     }
     let files = has("tls.cert");
@@ -400,18 +419,45 @@ fn build(values: BTreeMap<&str, (Value, String)>) -> Result<Config, ConfigError>
     }
     table.insert("listen".to_owned(), Value::String(listen));
     table.insert("public_url".to_owned(), Value::String(public_url));
-    let mut config: Config =
-        table
-            .try_into()
-            .map_err(|error: toml::de::Error| ConfigError::Value {
-                origin: "a value".to_owned(),
-                found: "out of range".to_owned(),
-                wanted: error.message().to_owned(),
-            })?;
+    let mut config: Config = table
+        .try_into()
+        .expect("every value was checked against its key");
     if files {
         config.tls.mode = TlsMode::Files;
     }
     Ok(config)
+}
+
+/// Without a port that goes without saying: browsers leave it out of `Origin`.
+fn as_origin(url: &str) -> &str {
+    let (scheme, port) = match url.split_once("://") {
+        Some(("https", _)) => ("https", ":443"),
+        _ => ("http", ":80"),
+    };
+    url.strip_suffix(port)
+        .filter(|rest| rest.len() > scheme.len() + "://".len())
+        .unwrap_or(url)
+}
+
+/// `stun:host` or `stun:host:port`, also `stuns:`: what browsers take. One wrong address would keep them from making any
+/// connection at all.
+fn is_stun(address: &str) -> bool {
+    let host = address
+        .strip_prefix("stun:")
+        .or_else(|| address.strip_prefix("stuns:"));
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || b".-:[]".contains(&c);
+    host.is_some_and(|host| {
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if !host.ends_with(']') => {
+                if port.parse::<u16>().is_err() {
+                    return false;
+                }
+                name
+            }
+            _ => host,
+        };
+        !name.is_empty() && host.bytes().all(allowed)
+    })
 }
 
 /// `scheme://host[:port]`, as browsers write it in `Origin`.

@@ -75,7 +75,7 @@ fn every_refusal_names_the_place_and_the_remedy() {
             Some("[rooms]\nmax = \"many\""),
             vec![],
             vec![],
-            "rooms.max in grove.toml is \"many\", but must be a whole number from 0",
+            "rooms.max in grove.toml is \"many\", but must be a whole number from 0 to 1000000000",
         ),
         (
             None,
@@ -87,7 +87,7 @@ fn every_refusal_names_the_place_and_the_remedy() {
             None,
             vec![("GROVE_ROOMS_MAX", "-1")],
             vec![],
-            "GROVE_ROOMS_MAX is -1, but must be a whole number from 0",
+            "GROVE_ROOMS_MAX is -1, but must be a whole number from 0 to 1000000000",
         ),
         (
             None,
@@ -119,6 +119,18 @@ fn every_refusal_names_the_place_and_the_remedy() {
             vec![("tls.mode", "files")],
             "tls.mode is files, so tls.cert and tls.key must name them",
         ),
+        (
+            None,
+            vec![("GROVE_TLS_CERT", "a.pem"), ("GROVE_TLS_KEY", "b.pem")],
+            vec![("tls.mode", "off")],
+            "tls.mode is off, but tls.cert names a certificate: choose one",
+        ),
+        (
+            None,
+            vec![],
+            vec![("links.stun", "stun:a:1,b:2")],
+            "links.stun (--stun) is \"b:2\", but must be stun: and a host with or without a port, e.g. stun:stun.example.org:3478",
+        ),
     ];
     for (file, variables, flags, words) in table {
         assert_eq!(load(file, &variables, &flags), Err(words.to_owned()));
@@ -147,6 +159,60 @@ fn certificate_files_turn_tls_on_and_lists_are_split_at_commas() {
 }
 
 #[test]
-fn numbers_out_of_range_are_refused() {
-    assert!(load(None, &[], &[("rooms.slots", "70000")]).is_err());
+fn every_number_is_taken_up_to_its_bounds_and_no_further() {
+    for key in KEYS {
+        let Kind::Number(least, most) = key.kind else {
+            continue;
+        };
+        let set = |number: u64| load(None, &[], &[(key.path, &number.to_string())]);
+        assert!(set(least).is_ok() && set(most).is_ok(), "{}", key.path);
+        let refused = Err(format!(
+            "--{} is {}, but must be a whole number from {least} to {most}",
+            key.flag,
+            most + 1
+        ));
+        assert_eq!(set(most + 1), refused);
+        assert!(least == 0 || set(least - 1).is_err(), "{}", key.path);
+    }
+}
+
+#[test]
+fn a_public_address_is_kept_as_browsers_write_it_in_origin() {
+    let table = [
+        ("https://a.b:443", "https://a.b"),
+        ("http://a.b:80/", "http://a.b"),
+        ("https://a.b:80", "https://a.b:80"),
+        ("http://a.b:8080", "http://a.b:8080"),
+        ("https://[::1]:443", "https://[::1]"),
+    ];
+    for (given, kept) in table {
+        let config = load(None, &[], &[("public_url", given)]).expect("this is a configuration");
+        assert_eq!(config.public_url, kept);
+    }
+}
+
+#[test]
+fn only_addresses_that_browsers_take_are_stun_servers() {
+    for good in [
+        "stun:a",
+        "stun:a.b:3478",
+        "stuns:a:1",
+        "stun:[::1]",
+        "stun:[::1]:3478",
+    ] {
+        assert!(is_stun(good), "{good}");
+    }
+    for bad in [
+        "",
+        "a:1",
+        "stun:",
+        "stun::1",
+        "stun:a:",
+        "stun:a:99999",
+        "stun://a",
+        "turn:a",
+        "stun:a b",
+    ] {
+        assert!(!is_stun(bad), "{bad}");
+    }
 }
