@@ -11,6 +11,7 @@
 
 pub mod cmd;
 pub mod config;
+pub mod guard;
 pub mod log;
 pub mod metrics;
 pub mod random;

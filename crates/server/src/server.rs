@@ -1,11 +1,14 @@
 //! A server, loaded from a configuration: what `main` runs and what tests run.
 
 use crate::config::{Config, TlsMode};
+use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::room::{Settings, registry::Rooms};
 use crate::tls::{self, TlsError};
 use crate::web;
 use axum_server::Handle;
+use axum_server::accept::NoDelayAcceptor;
+use axum_server::tls_rustls::RustlsAcceptor;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -16,6 +19,8 @@ use tokio::sync::watch;
 
 /// A client may take this long to send the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
+/// A client that takes nothing of its answer for this long is given up.
+const STALL: Duration = Duration::from_secs(30);
 /// Requests that are being answered when the server stops get this long.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -181,14 +186,17 @@ impl Server {
         self.listener.set_nonblocking(true)?;
         let done = match self.tls {
             Some(tls) => {
-                let mut server =
-                    axum_server::from_tcp_rustls(self.listener, tls)?.handle(self.handle);
-                guard(server.http_builder());
+                let acceptor = guard(RustlsAcceptor::new(tls).acceptor(NoDelayAcceptor));
+                let server = axum_server::from_tcp(self.listener)?.acceptor(acceptor);
+                let mut server = server.handle(self.handle);
+                limit(server.http_builder());
                 server.serve(service).await
             }
             None => {
-                let mut server = axum_server::from_tcp(self.listener)?.handle(self.handle);
-                guard(server.http_builder());
+                let acceptor = guard(NoDelayAcceptor);
+                let server = axum_server::from_tcp(self.listener)?.acceptor(acceptor);
+                let mut server = server.handle(self.handle);
+                limit(server.http_builder());
                 server.serve(service).await
             }
         };
@@ -262,16 +270,20 @@ impl std::fmt::Debug for Stopper {
     }
 }
 
-fn guard(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {
+fn guard<A>(acceptor: A) -> Guard<A> {
+    Guard {
+        acceptor,
+        first: HEAD,
+        stall: STALL,
+    }
+}
+
+fn limit(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {
     builder
         .http1()
         .timer(hyper_util::rt::TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(32 * 1024);
-    builder
-        .http2()
-        .timer(hyper_util::rt::TokioTimer::new())
-        .keep_alive_interval(Some(HEAD));
 }
 
 /// A machine without IPv6 still has every IPv4 address.
