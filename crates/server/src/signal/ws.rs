@@ -1,8 +1,8 @@
 //! One WebSocket: the awaiting half of signalling. Reads frames within the caps, hands messages to the room, and
 //! writes what the outbox holds. Nothing that one connection does makes another wait.
 //!
-//! Upgrades are refused without the exact `Origin` (403), without the subprotocol (400), above the connection cap and
-//! while the server stops (503).
+//! Anything but an upgrade is refused (426), and upgrades without the exact `Origin` (403), without the subprotocol
+//! (400), above the connection cap and while the server stops (503).
 
 use super::close::Close;
 use super::limit::{Limit, Verdict};
@@ -16,6 +16,7 @@ use crate::room::task::{Command, Handle};
 use crate::room::{ConnectionId, Input};
 use crate::server::{Phase, Shared};
 use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -39,11 +40,16 @@ const WRITE: Duration = Duration::from_secs(10);
 pub async fn upgrade(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
-    socket: WebSocketUpgrade,
+    socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let refuse = |status: StatusCode, limit, words: &'static str| {
         shared.metrics.refused(limit);
         (status, words).into_response()
+    };
+    let Ok(socket) = socket else {
+        let words = "This address speaks WebSocket (version 13) and nothing else. A proxy in between must pass on \
+                     `Upgrade` and `Connection`.\n";
+        return refuse(StatusCode::UPGRADE_REQUIRED, "upgrade", words);
     };
     if !is_own_origin(&headers, &shared) {
         let words =
@@ -98,7 +104,11 @@ impl Drop for Counted {
 
 /// Exactly the public address, or, where none is configured, exactly the host that the page asked.
 fn is_own_origin(headers: &HeaderMap, shared: &Shared) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let text = |name| {
+        let mut values = headers.get_all(name).iter();
+        let only = values.next().filter(|_| values.next().is_none());
+        only.and_then(|value| value.to_str().ok())
+    };
     let Some(origin) = text(header::ORIGIN) else {
         return false;
     };

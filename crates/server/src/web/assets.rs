@@ -38,14 +38,17 @@ fn is_page(path: &str) -> bool {
             .is_some_and(|room| !room.is_empty() && !room.contains('/'))
 }
 
+/// Everything here is only read.
+pub async fn wrong_method() -> Response {
+    let allow = [(header::ALLOW, "GET, HEAD")];
+    let words = "This address can only be read: GET and HEAD.\n";
+    (StatusCode::METHOD_NOT_ALLOWED, allow, words).into_response()
+}
+
 /// The file, or the app's page for the addresses that it draws itself.
 pub async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     if method != Method::GET && method != Method::HEAD {
-        return (
-            StatusCode::METHOD_NOT_ALLOWED,
-            [(header::ALLOW, "GET, HEAD")],
-        )
-            .into_response();
+        return wrong_method().await;
     }
     let path = uri.path().trim_start_matches('/');
     let asset = if is_page(path) {

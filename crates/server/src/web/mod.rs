@@ -9,7 +9,7 @@ use crate::signal::ws;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::{any, get};
+use axum::routing::get;
 use std::sync::Arc;
 
 pub use assets::has_app;
@@ -17,11 +17,12 @@ pub use assets::has_app;
 /// Everything that this server answers.
 pub fn router(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route("/api/v1/signal", any(ws::upgrade))
+        .route("/api/v1/signal", get(ws::upgrade))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
         .fallback(assets::serve)
+        .method_not_allowed_fallback(assets::wrong_method)
         .layer(DefaultBodyLimit::max(64 * 1024))
         .layer(middleware::from_fn_with_state(shared.clone(), headers::add))
         .with_state(shared)

@@ -86,11 +86,16 @@ impl Running {
 
     /// Status, head and body of one answer.
     pub async fn get(&self, path: &str, more: &str) -> (u16, String, String) {
+        self.ask("GET", path, more).await
+    }
+
+    /// The same with any method.
+    pub async fn ask(&self, method: &str, path: &str, more: &str) -> (u16, String, String) {
         let mut socket = TcpStream::connect(self.address)
             .await
             .expect("the server listens");
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{more}\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{more}Connection: close\r\n\r\n",
             self.address
         );
         socket

@@ -31,6 +31,26 @@ async fn only_the_servers_own_pages_may_connect() {
 }
 
 #[tokio::test]
+async fn what_is_no_upgrade_or_names_two_origins_is_refused_in_words() {
+    let server = start(&[]).await;
+    let (status, _, body) = server.get("/api/v1/signal", "").await;
+    assert_eq!(status, 426);
+    assert!(
+        body.contains("A proxy in between must pass on `Upgrade`"),
+        "{body}"
+    );
+    let upgrade = format!(
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: grove.v1\r\n\
+         Origin: {0}\r\nOrigin: {0}\r\n",
+        server.origin()
+    );
+    let (status, _, body) = server.get("/api/v1/signal", &upgrade).await;
+    assert_eq!(status, 403);
+    assert!(body.contains("origin"), "{body}");
+}
+
+#[tokio::test]
 async fn with_a_public_address_only_pages_from_there_may_connect() {
     let server = start(&[("public_url", "https://meet.example.org/")]).await;
     let answer = server

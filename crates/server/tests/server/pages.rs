@@ -30,6 +30,22 @@ async fn the_app_answers_at_its_own_addresses_and_nothing_elsewhere() {
 }
 
 #[tokio::test]
+async fn everything_is_only_read_and_says_so() {
+    let server = start(&[]).await;
+    for path in ["/", "/nothing", "/healthz", "/metrics", "/api/v1/signal"] {
+        for method in ["POST", "OPTIONS", "DELETE"] {
+            let (status, head, body) = server.ask(method, path, "").await;
+            assert_eq!(status, 405, "{method} {path}");
+            assert!(head.contains("\r\nallow: get"), "{head}");
+            assert_eq!(body, "This address can only be read: GET and HEAD.\n");
+        }
+    }
+    let (status, head, body) = server.ask("HEAD", "/", "").await;
+    assert_eq!((status, body.as_str()), (200, ""));
+    assert!(head.contains("content-length: "), "{head}");
+}
+
+#[tokio::test]
 async fn every_answer_carries_the_headers_that_bind_it() {
     let server = start(&[]).await;
     for path in ["/", "/healthz", "/nothing", "/api/v1/signal"] {
