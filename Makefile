@@ -54,10 +54,13 @@ soak: web ## Larger rooms, and fifty rooms at once under BBVoice's limits.
 	cd web && GROVE_BIN=../../target/release/grove npx vitest run --project soak
 	target/release/grove-lab rooms --rooms 50 --clients 4
 
+# New finds gather in fuzz/target/corpus; what is worth keeping is copied into fuzz/corpus by hand.
 fuzz: ## Fuzz every parser of foreign bytes for SECONDS_PER_FUZZ_TARGET each.
 	command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 	for target in $$(cd fuzz && cargo +nightly fuzz list); do \
-		cargo +nightly fuzz run $$target -- -max_total_time=$(SECONDS_PER_FUZZ_TARGET) -max_len=66000; \
+		mkdir -p fuzz/target/corpus/$$target; \
+		cargo +nightly fuzz run $$target fuzz/target/corpus/$$target fuzz/corpus/$$target \
+			-- -max_total_time=$(SECONDS_PER_FUZZ_TARGET) -max_len=66000 || exit 1; \
 	done
 
 bench: web ## Reproduce the published experiments; reports and pictures into test-results/.
@@ -66,7 +69,7 @@ bench: web ## Reproduce the published experiments; reports and pictures into tes
 	target/release/grove-lab join-times --peers 5,7,10 --json test-results/join-times.json --svg test-results/join-times.svg
 	target/release/grove-lab hops --json test-results/hops.json --svg test-results/hops.svg
 
-deny: ## Licences, advisories and banned crates.
+deny: ## Licences, sources and banned crates.
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny check licenses bans sources
 
