@@ -177,9 +177,16 @@ export class Call {
   private async give(device: Device): Promise<void> {
     const track = this.media.track(device);
     this.giving += 1;
-    if (device === "camera") await this.room.setCamera(track);
-    else await this.room.setMicrophone(track);
-    this.giving -= 1;
+    try {
+      if (device === "camera") await this.room.setCamera(track);
+      else await this.room.setMicrophone(track);
+    } catch {
+      // The browser refuses the track: it ended meanwhile, for example.
+      this.media.fail(device);
+      this.tellFailure(device);
+    } finally {
+      this.giving -= 1;
+    }
   }
 
   /** A device that the room does not send (it could not, or gave up) must not run on. Notices say why. */

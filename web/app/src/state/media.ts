@@ -79,6 +79,12 @@ export class LocalMedia {
     state.value = { state: "off" };
   }
 
+  /** It runs, and is of no use: stops it, and lets it be tried again. */
+  fail(device: Device): void {
+    this.stop(device);
+    this[device].value = { state: "failed", failure: { kind: "failed", device } };
+  }
+
   /** Chooses another device; a running one is changed at once. */
   async choose(device: Device, id: string): Promise<void> {
     (device === "camera" ? cameraId : microphoneId).value = id;
