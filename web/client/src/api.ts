@@ -126,7 +126,8 @@ export interface Room {
   sendChat(text: string): void;
   watchTrees(on: boolean): void;
   setPolicy(policy: Policy): void;
-  setSpeaker(deviceId: string): Promise<void>;
+  /** False when the browser or the device refuses; sound goes on where it was. */
+  setSpeaker(deviceId: string): Promise<boolean>;
   /** Resume sound after a user gesture, where the browser held it back. */
   resumeSound(): Promise<boolean>;
   /** Leave and free everything. Idempotent. */

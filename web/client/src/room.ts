@@ -187,8 +187,8 @@ class JoinedRoom implements Room, Diagnosis {
     this.#session.send({ type: "set_policy", policy });
   }
 
-  async setSpeaker(deviceId: string): Promise<void> {
-    await this.#sound.setSpeaker(deviceId);
+  setSpeaker(deviceId: string): Promise<boolean> {
+    return this.#sound.setSpeaker(deviceId);
   }
 
   resumeSound(): Promise<boolean> {
