@@ -140,7 +140,8 @@ export class Call {
   async chooseSpeaker(id: string): Promise<void> {
     speakerId.value = id;
     if (await this.room.setSpeaker(id)) return;
-    this.ownTrouble.value = "The browser could not use this speaker. The sound comes from where it did; choose another.";
+    this.ownTrouble.value =
+      "The browser could not use this speaker. The sound comes from where it did; choose another.";
   }
 
   toggleHand(): void {
