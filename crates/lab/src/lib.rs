@@ -77,9 +77,7 @@ pub fn run() -> ExitCode {
     let (common, outcome) = match Cli::parse().scenario {
         Scenario::JoinTimes(options) => (options.common.clone(), join_times::run(&options)),
         Scenario::Hops(options) => (options.common.clone(), hops::run(&options)),
-        Scenario::AudioChannel(options) => {
-            (options.common.clone(), audio_channel::run(&options))
-        }
+        Scenario::AudioChannel(options) => (options.common.clone(), audio_channel::run(&options)),
         Scenario::Rooms(options) => (options.common.clone(), rooms::run(&options)),
     };
     match outcome.and_then(|(report, panels)| write(&common, &report, &panels)) {

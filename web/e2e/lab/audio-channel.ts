@@ -165,8 +165,9 @@ async function observe(
       const at = arrived.get(s.frame);
       return at === undefined ? [] : [at - s.atMs];
     });
+    // Nothing at all: the page had its channels before it was watched.
+    if (transits.length === 0) continue;
     samples("arrival", transits);
-    if (sound.length === 0) continue;
     samples("lost", [100 * (1 - transits.length / sound.length)]);
     samples("missing", [100 * missing(sound, came[i] ?? [])]);
   }
