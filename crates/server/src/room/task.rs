@@ -4,6 +4,7 @@
 use super::state::Room;
 use super::{ConnectionId, Input, Output};
 use crate::metrics::Metrics;
+use crate::signal::close::Close;
 use crate::signal::message::ServerMessage;
 use crate::signal::outbox::{Outbox, text};
 use grove_tree::Millis;
@@ -58,7 +59,7 @@ pub struct Context {
     /// Time 0 of the room.
     pub started: Instant,
     /// Told when the room has ended.
-    pub ended: Box<dyn FnOnce(&str) + Send>,
+    pub ended: Box<dyn Fn(&str) + Send>,
 }
 
 /// Starts the task of a room.
@@ -68,14 +69,43 @@ pub fn spawn(room: Room, context: Context) -> Handle {
     handle
 }
 
+/// What a room holds outside of itself, given back however its task ends: by the end of the room, when nobody is left in
+/// it, or by a panic, when its members would otherwise wait for ever.
+struct Stay {
+    context: Context,
+    outboxes: HashMap<ConnectionId, Outbox>,
+    people: i64,
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let (context, room) = (&self.context, &self.context.label);
+        for outbox in self.outboxes.values() {
+            outbox.close(Close::Broken);
+        }
+        context.metrics.participants.dec_by(self.people);
+        context.metrics.rooms.dec();
+        if std::thread::panicking() {
+            tracing::error!(room, members = self.outboxes.len(), "room broke");
+        } else {
+            tracing::info!(room, "room ended");
+        }
+        (context.ended)(&context.id);
+    }
+}
+
 async fn run(mut room: Room, context: Context, mut commands: mpsc::Receiver<Command>) {
-    let mut outboxes: HashMap<ConnectionId, Outbox> = HashMap::new();
-    let mut people = 0;
-    let now = || context.started.elapsed().as_millis() as Millis;
+    let mut stay = Stay {
+        context,
+        outboxes: HashMap::new(),
+        people: 0,
+    };
+    let started = stay.context.started;
+    let now = || started.elapsed().as_millis() as Millis;
     while !room.is_over(now()) {
         let due = room
             .poll_timeout()
-            .map(|due| context.started + Duration::from_millis(due));
+            .map(|due| started + Duration::from_millis(due));
         let wake = async {
             match due {
                 Some(due) => tokio::time::sleep_until(due).await,
@@ -88,33 +118,31 @@ async fn run(mut room: Room, context: Context, mut commands: mpsc::Receiver<Comm
                 None => break,
                 Some(Command::Look { answer }) => {
                     // The asker may be gone: nobody to tell.
-                    let _ = answer.send(room.look(context.id.clone()));
+                    let _ = answer.send(room.look(stay.context.id.clone()));
                     continue;
                 }
                 Some(Command::Input(input)) => aside(room.count(), || room.handle(input, now())),
                 Some(Command::Join { input, connection, outbox, joined }) => {
-                    outboxes.insert(connection, outbox);
+                    stay.outboxes.insert(connection, outbox);
                     let outputs = aside(room.count(), || room.handle(input, now()));
-                    carry_out(&outputs, &outboxes, &context);
+                    carry_out(&outputs, &stay);
                     let entered = room.is_member(connection);
                     if joined.send(entered).is_err() && entered {
                         let gone = room.handle(Input::Disconnected { connection }, now());
-                        carry_out(&gone, &outboxes, &context);
+                        carry_out(&gone, &stay);
                     }
                     Vec::new()
                 }
             },
         };
-        carry_out(&outputs, &outboxes, &context);
-        outboxes.retain(|connection, _| room.is_member(*connection));
+        carry_out(&outputs, &stay);
+        stay.outboxes
+            .retain(|connection, _| room.is_member(*connection));
         let count = room.count() as i64;
-        context.metrics.participants.inc_by(count - people);
-        people = count;
+        let metrics = &stay.context.metrics;
+        metrics.participants.inc_by(count - stay.people);
+        stay.people = count;
     }
-    context.metrics.participants.dec_by(people);
-    context.metrics.rooms.dec();
-    tracing::info!(room = context.label, "room ended");
-    (context.ended)(&context.id);
 }
 
 /// Planning for many takes long enough to be felt: the runtime moves other rooms to another thread meanwhile.
@@ -126,7 +154,10 @@ fn aside<T>(people: usize, work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
 }
 
-fn carry_out(outputs: &[Output], outboxes: &HashMap<ConnectionId, Outbox>, context: &Context) {
+fn carry_out(outputs: &[Output], stay: &Stay) {
+    let Stay {
+        context, outboxes, ..
+    } = stay;
     for output in outputs {
         match output {
             Output::Send { to, message } if !to.is_empty() => {
@@ -147,5 +178,40 @@ fn carry_out(outputs: &[Output], outboxes: &HashMap<ConnectionId, Outbox>, conte
             }
             Output::Moved { reason } => context.metrics.moved(*reason),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signal::outbox::outbox;
+
+    #[tokio::test]
+    async fn a_room_that_panics_lets_its_members_go_and_leaves_nothing_behind() {
+        let metrics = Arc::new(Metrics::default());
+        metrics.rooms.set(2);
+        metrics.participants.set(5);
+        let (ended, mut is_ended) = mpsc::unbounded_channel();
+        let (member, _waiting) = outbox();
+        let closing = member.closing();
+        let stay = Stay {
+            context: Context {
+                id: "room".into(),
+                label: "label".into(),
+                metrics: metrics.clone(),
+                started: Instant::now(),
+                ended: Box::new(move |id| ended.send(id.to_owned()).expect("somebody listens")),
+            },
+            outboxes: HashMap::from([(ConnectionId(7), member)]),
+            people: 3,
+        };
+        let broken = tokio::spawn(async move {
+            let _stay = stay;
+            panic!("a fault of the room");
+        });
+        assert!(broken.await.is_err_and(|error| error.is_panic()));
+        assert_eq!(*closing.borrow(), Some(Close::Broken));
+        assert_eq!(is_ended.recv().await.as_deref(), Some("room"));
+        assert_eq!((metrics.rooms.get(), metrics.participants.get()), (1, 2));
     }
 }

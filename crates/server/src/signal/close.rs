@@ -21,11 +21,13 @@ pub enum Close {
     Silent,
     /// The participant came back on another connection.
     Replaced,
+    /// The room broke by a fault of the server.
+    Broken,
 }
 
 impl Close {
     /// All of them, for the documents and the metrics.
-    pub const ALL: [Close; 9] = [
+    pub const ALL: [Close; 10] = [
         Close::Left,
         Close::Stopping,
         Close::Malformed,
@@ -35,6 +37,7 @@ impl Close {
         Close::TooSlow,
         Close::Silent,
         Close::Replaced,
+        Close::Broken,
     ];
 
     /// The WebSocket close code (RFC 6455 section 7.4; 4000 to 4999 are ours).
@@ -49,6 +52,7 @@ impl Close {
             Close::TooSlow => 4004,
             Close::Silent => 4005,
             Close::Replaced => 4006,
+            Close::Broken => 4007,
         }
     }
 
@@ -64,6 +68,7 @@ impl Close {
             Close::TooSlow => "messages were not read fast enough; reconnect",
             Close::Silent => "no answer to pings; reconnect",
             Close::Replaced => "this participant came back on another connection",
+            Close::Broken => "the room ended by a fault of the server; start a new one",
         }
     }
 }
