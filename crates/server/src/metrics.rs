@@ -85,7 +85,7 @@ impl Default for Metrics {
         );
         registry.register(
             "refusals",
-            "What was refused, by limit",
+            "What was refused, by reason",
             metrics.refusals.clone(),
         );
         metrics
@@ -118,7 +118,7 @@ impl Metrics {
             .inc();
     }
 
-    /// A cap was met: `origin`, `connections`, `rooms`, `unknown_message`, `bad_field`.
+    /// Something was refused; `docs/guide/operating.md` lists what stands here.
     pub fn refused(&self, limit: &'static str) {
         self.refusals
             .get_or_create(&[("limit", limit.to_owned())])
