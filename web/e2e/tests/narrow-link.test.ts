@@ -94,10 +94,10 @@ test("a narrow link gets the lower layer and keeps its sound, and only when all 
   await ana.untilState(
     "makes two layers",
     ({ sending }) => sending.layers.length === 2 || `${sending.layers.length}`,
-    40_000,
+    60_000,
   );
   for (const viewer of viewers) {
-    await viewer.untilState("gets the higher layer again", ({ stats }) => topShown(stats, source), 40_000);
+    await viewer.untilState("gets the higher layer again", ({ stats }) => topShown(stats, source), 60_000);
   }
 });
 
