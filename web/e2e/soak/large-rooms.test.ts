@@ -17,7 +17,7 @@ test.for([
 ] as const)("%i people see and hear one another in %o", async ([count, policy]) => {
   const link = await scene.room(policy);
   const names = Array.from({ length: count }, (_, i) => `P${i}`);
-  const people = await scene.enterAll(link, names);
+  const people = await scene.enterAll(link, names, { smallCamera: true });
   await untilAllReceive(people, { ms: 240_000 });
   for (const person of people) {
     const state = await person.state();
