@@ -41,6 +41,7 @@ struct Wire {
     reason: EdgeReason,
 }
 
+/// An edge that is fed although the plan has it no more.
 #[derive(Debug, Clone, Copy)]
 struct Retiring {
     edge: Edge,
@@ -72,15 +73,17 @@ impl Wiring {
         let Some(edge) = change.new else {
             self.edges.remove(&(stream, child));
             if let Some(was) = was.filter(|_| change.make_before_break) {
-                // The child is leaving, and goes on feeding for a moment what it gets.
-                let key = (stream, child, node(was.edge.parent));
-                self.retiring.insert(
-                    key,
-                    Retiring {
-                        edge: was.edge,
-                        until: now + OVERLAP,
-                    },
-                );
+                // The child is leaving, and goes on feeding for a moment what it gets, if it gets anything yet.
+                if was.edge.feed {
+                    let key = (stream, child, node(was.edge.parent));
+                    self.retiring.insert(
+                        key,
+                        Retiring {
+                            edge: was.edge,
+                            until: now + OVERLAP,
+                        },
+                    );
+                }
                 return;
             }
             if let Some(was) = was {

@@ -1,6 +1,6 @@
 //! Joining, breaking, coming back, leaving, vanishing.
 
-use crate::world::{EMPTY, GRACE, World, join};
+use crate::world::{EMPTY, GRACE, World, camera, join};
 use grove_server::room::ConnectionId;
 use grove_server::signal::close::Close;
 use grove_server::signal::message::*;
@@ -292,4 +292,31 @@ fn two_rooms_at_once_know_nothing_of_each_other() {
         (one.shadows[&a].people.len(), two.shadows[&b].people.len()),
         (1, 2)
     );
+}
+
+/// A leaver's edge that was only prepared has nothing to go on with: whoever resumes must not be told to feed it.
+#[test]
+fn a_leaver_that_was_not_fed_yet_is_not_fed_after_a_resume() {
+    let mut world = World::new(Policy::Tree { branching: 1 });
+    let first = world.enter_as(join(1, None));
+    let token = world.token(first);
+    let publish = ClientMessage::Publish {
+        publication: camera(),
+    };
+    world.say(first, publish.clone());
+    let mut leaf = join(2, None);
+    leaf.capabilities.forward = false;
+    let second = world.enter_as(leaf);
+    world.say(second, publish);
+    let third = world.enter_as(join(3, None));
+    for (stream, (parent, _)) in world.shadows[&third].parents.clone() {
+        if let Some(parent) = parent {
+            world.say(third, ClientMessage::Ready { stream, parent });
+        }
+    }
+    world.say(third, ClientMessage::Leave);
+    world.enter_as(join(1, Some(token)));
+    world.pass(40_000);
+    world.everybody_is_ready();
+    world.check(true);
 }
