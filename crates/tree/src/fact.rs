@@ -9,13 +9,27 @@ pub enum Policy {
     Mesh,
     /// At most this many children per node in each tree (1..=16).
     Tree(u8),
-    /// Per stream, from uplinks: the root feeds everybody while its uplink suffices, else helpers carry the rest.
+    /// The root feeds one relay, which feeds everybody.
+    Relay,
+    /// Per stream, from uplinks: the root feeds everybody while its uplink suffices, else helpers carry the rest, and a
+    /// relay what they cannot.
     Auto,
+}
+
+/// What a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Sends and receives streams of its own.
+    Participant,
+    /// Receives a stream only to hand it on; stands in a tree only while it is needed there.
+    Relay,
 }
 
 /// A node as the planner sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeFacts {
+    /// What it is.
+    pub kind: Kind,
     /// What it can send in all, bit/s.
     pub uplink: u64,
     /// May it feed other people's streams at all?

@@ -19,7 +19,7 @@ mod layers;
 mod plan;
 
 pub use change::{Edge, EdgeChange, EdgeView, Reason, TreeView};
-pub use fact::{Fact, NodeFacts, Policy, Rates};
+pub use fact::{Fact, Kind, NodeFacts, Policy, Rates};
 pub use layers::Layers;
 pub use plan::{AVOID_MS, DEPTH_CAP, HOLD_MS, Plan, RETRY_MS};
 

@@ -43,6 +43,10 @@ pub enum ClientMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[ts(optional)]
         policy: Option<Policy>,
+        /// True: media never passes a relay, not even where two browsers cannot connect. False when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        never_relay: Option<bool>,
     },
     /// Enter a room, or come back to it; answered by [`ServerMessage::Joined`].
     Join(Join),
@@ -131,6 +135,10 @@ pub enum ClientMessage {
     SetPolicy {
         /// The new policy.
         policy: Policy,
+        /// As in [`ClientMessage::Create`]; unchanged when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        never_relay: Option<bool>,
     },
     /// Is the server there? Answered by [`ServerMessage::Pong`].
     Ping {
@@ -234,6 +242,8 @@ pub enum ServerMessage {
     PolicyChanged {
         /// The new policy.
         policy: Policy,
+        /// Are relays forbidden from now on?
+        never_relay: bool,
         /// Who changed it.
         by: Node,
     },
@@ -315,6 +325,10 @@ pub struct Joined {
     pub resumed: bool,
     /// How trees are chosen.
     pub policy: Policy,
+    /// Are relays forbidden?
+    pub never_relay: bool,
+    /// Numbers of the relays that may stand in the room's trees.
+    pub relays: Vec<Node>,
     /// Everybody, yourself included.
     pub participants: Vec<Participant>,
     /// The last lines, oldest first.
@@ -411,7 +425,9 @@ pub enum Policy {
         /// 1..=16.
         branching: u8,
     },
-    /// Per stream, from reported uplinks.
+    /// Everybody sends to a relay, which sends to everybody.
+    Relay,
+    /// Per stream, from reported uplinks; a relay carries what the participants cannot.
     Auto,
 }
 
@@ -435,8 +451,12 @@ pub enum Order {
     Link {
         /// The other end.
         peer: Node,
-        /// Do you offer?
+        /// Do you offer? Always true towards a relay.
         offer: bool,
+        /// The peer is a relay: how to reach it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        relay: Option<RelayLink>,
     },
     /// No edge uses the link any more: close it.
     Unlink {
@@ -472,6 +492,15 @@ pub enum Order {
         /// Why this changed.
         reason: EdgeReason,
     },
+}
+
+/// How one participant reaches a relay (`docs/ref/links.md`, Links to a relay).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct RelayLink {
+    /// Changes when the relay starts anew: links to another instance are dead.
+    pub instance: String,
+    /// 128 random bits, base64url: proves to the relay who opens the link. For this link only.
+    pub token: String,
 }
 
 /// Why an edge changed.
