@@ -1,0 +1,406 @@
+//! The tokio task that owns a [`Relay`], and the queues between it and the sockets.
+//!
+//! One task, one channel in: commands, attached links, what came on them, what their sockets have taken. A link may have
+//! [`INBOUND_BYTES`] of messages on the way to the task; then its socket waits, and the others do not. Outgoing messages
+//! wait in a queue per link; the core counts what is in it and what the socket holds, and ends a link that does not read.
+//!
+//! The core does not panic whatever comes; should it do so all the same, the link whose message it was is ended, or, when
+//! it happened by the clock, the room is left, and the others go on.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::command::{Command, Token};
+use crate::event::{Event, Stats};
+use crate::relay::{
+    Close, Incoming, Input, Link, Micros, Outgoing, Output, Refused, Relay, Settings,
+};
+
+/// Bytes of messages that one link may have on the way to the task: four of the largest.
+const INBOUND_BYTES: usize = 1 << 20;
+/// What a message costs beside its bytes.
+const MESSAGE_BYTES: usize = 256;
+/// How often [`Handle::stats`] sees new figures.
+const STATS_EVERY: Duration = Duration::from_secs(1);
+
+enum Message {
+    Command(Command),
+    Attach(Token, oneshot::Sender<Result<Attached, AttachError>>),
+    Came(Link, Incoming, OwnedSemaphorePermit),
+    Unsent(Link),
+    Closed(Link),
+}
+
+/// Why a link was not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AttachError {
+    /// No order expects a link with this token (any more).
+    #[error("no link with this token is expected")]
+    Unknown,
+    /// The relay has as many links as it may.
+    #[error("the relay has as many links as it may")]
+    Full,
+    /// The relay has stopped.
+    #[error("the relay has stopped")]
+    Stopped,
+}
+
+/// The link has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the link has ended")]
+pub struct Gone;
+
+/// Gives orders to a relay that runs. Cheap to clone; the relay stops when the last is dropped.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    messages: mpsc::UnboundedSender<Message>,
+    instance: Arc<str>,
+    stats: watch::Receiver<Stats>,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Message")
+    }
+}
+
+impl Handle {
+    /// Gives an order. Orders are obeyed in the order in which they were given.
+    pub fn command(&self, command: Command) {
+        // A relay that has stopped obeys nothing; whoever gave the order sees its events end.
+        let _ = self.messages.send(Message::Command(command));
+    }
+
+    /// Which run of the relay this is: 16 random characters. Links to another instance are dead.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// Sums and what is held, at most a second old.
+    pub fn stats(&self) -> Stats {
+        *self.stats.borrow()
+    }
+
+    /// Opens the link that was ordered with this token. A second one replaces the first.
+    pub async fn attach(&self, token: Token) -> Result<Attached, AttachError> {
+        let (answer, answered) = oneshot::channel();
+        self.messages
+            .send(Message::Attach(token, answer))
+            .map_err(|_| AttachError::Stopped)?;
+        answered.await.unwrap_or(Err(AttachError::Stopped))
+    }
+}
+
+/// One link's three ends for its socket. The link is closed when `outgoing` is dropped.
+#[derive(Debug)]
+pub struct Attached {
+    /// What to send.
+    pub outgoing: Outbound,
+    /// Where to put what came.
+    pub incoming: Inbound,
+    /// Says when the relay has closed the link, also to a socket that is busy sending.
+    pub ended: Ended,
+}
+
+#[derive(Debug)]
+struct Shared {
+    link: Link,
+    /// In the queue, taken and not yet sent, and held by the socket.
+    queued: AtomicUsize,
+    held: AtomicUsize,
+    /// The task has been told that the number changed and has not looked yet.
+    told: AtomicBool,
+    messages: mpsc::WeakUnboundedSender<Message>,
+}
+
+impl Shared {
+    fn unsent(&self) -> usize {
+        self.queued.load(Ordering::Acquire) + self.held.load(Ordering::Acquire)
+    }
+
+    fn send(&self, message: Message) -> Result<(), Gone> {
+        let messages = self.messages.upgrade().ok_or(Gone)?;
+        messages.send(message).map_err(|_| Gone)
+    }
+
+    fn changed(&self) {
+        if !self.told.swap(true, Ordering::AcqRel) {
+            let _ = self.send(Message::Unsent(self.link));
+        }
+    }
+}
+
+/// The outgoing queue of one link.
+#[derive(Debug)]
+pub struct Outbound {
+    shared: Arc<Shared>,
+    queue: mpsc::UnboundedReceiver<Outgoing>,
+    ended: watch::Receiver<Option<Close>>,
+    taken: usize,
+    closed: bool,
+}
+
+impl Outbound {
+    /// The next message. What was taken before counts as sent from now on, so call it only when the socket has taken that
+    /// wholly. The last one is [`Outgoing::Close`]; it comes at once, whatever stands before it. Then `None`. Losing the
+    /// future loses no message.
+    pub async fn recv(&mut self) -> Option<Outgoing> {
+        if self.taken > 0 {
+            self.shared.queued.fetch_sub(self.taken, Ordering::AcqRel);
+            self.taken = 0;
+            self.shared.changed();
+        }
+        if self.closed {
+            return None;
+        }
+        let close = *self.ended.borrow();
+        let next = match close {
+            Some(close) => Some(Outgoing::Close(close)),
+            None => self.queue.recv().await,
+        };
+        // Whatever was queued when the link ended is void.
+        let close = *self.ended.borrow();
+        let next = match (close, next) {
+            (Some(close), _) => Outgoing::Close(close),
+            (None, Some(next)) => next,
+            (None, None) => Outgoing::Close(Close::Stopped),
+        };
+        self.closed = matches!(next, Outgoing::Close(_));
+        self.taken = next.bytes();
+        Some(next)
+    }
+
+    /// Says how many bytes of what was taken the socket's own buffer still holds, where the socket can tell. The core hands
+    /// out the next picture only when nothing is left, so that sound never stands behind two.
+    pub fn holds(&self, bytes: usize) {
+        if self.shared.held.swap(bytes, Ordering::AcqRel) != bytes {
+            self.shared.changed();
+        }
+    }
+}
+
+impl Drop for Outbound {
+    fn drop(&mut self) {
+        let _ = self.shared.send(Message::Closed(self.shared.link));
+    }
+}
+
+/// The way in for what came on one link.
+#[derive(Debug, Clone)]
+pub struct Inbound {
+    shared: Arc<Shared>,
+    budget: Arc<Semaphore>,
+}
+
+impl Inbound {
+    /// Hands over a message. Waits while this link has too much on the way: a peer that sends faster than the relay reads
+    /// is slowed down by its own socket. Give it one message at a time, in the order in which they came.
+    pub async fn send(&self, message: Incoming) -> Result<(), Gone> {
+        let bytes = match &message {
+            Incoming::Frame(frame) => frame.len(),
+            Incoming::Text(text) => text.len(),
+        };
+        let cost = (bytes + MESSAGE_BYTES).min(INBOUND_BYTES) as u32;
+        let permit = self.budget.clone().acquire_many_owned(cost).await;
+        self.shared.send(Message::Came(
+            self.shared.link,
+            message,
+            permit.map_err(|_| Gone)?,
+        ))
+    }
+}
+
+/// Says when a link has ended.
+#[derive(Debug, Clone)]
+pub struct Ended(watch::Receiver<Option<Close>>);
+
+impl Ended {
+    /// Waits until the relay has closed the link, and says why.
+    pub async fn wait(&mut self) -> Close {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(close) => close.unwrap_or(Close::Stopped),
+            Err(_) => Close::Stopped,
+        }
+    }
+}
+
+/// Runs a relay in a task of its own, on the current tokio runtime: a handle on it, and its events. Events that nobody
+/// takes pile up: take them.
+pub fn spawn(settings: Settings) -> (Handle, mpsc::UnboundedReceiver<Event>) {
+    let (messages, inbox) = mpsc::unbounded_channel();
+    let (events, told) = mpsc::unbounded_channel();
+    let (publish, stats) = watch::channel(Stats::default());
+    let handle = Handle {
+        messages: messages.clone(),
+        instance: instance(),
+        stats,
+    };
+    let driver = Driver {
+        relay: Relay::new(settings),
+        started: Instant::now(),
+        links: HashMap::new(),
+        messages: messages.downgrade(),
+        events,
+        publish,
+    };
+    tokio::spawn(driver.run(inbox));
+    (handle, told)
+}
+
+/// Random enough to differ from every other run: the standard library seeds its hashers from the operating system.
+fn instance() -> Arc<str> {
+    let seed = RandomState::new();
+    let mut hasher = seed.build_hasher();
+    hasher.write_u32(std::process::id());
+    format!("{:016x}", hasher.finish()).into()
+}
+
+struct Socket {
+    shared: Arc<Shared>,
+    queue: mpsc::UnboundedSender<Outgoing>,
+    ended: watch::Sender<Option<Close>>,
+}
+
+struct Driver {
+    relay: Relay,
+    started: Instant,
+    /// Looked up by key only.
+    links: HashMap<Link, Socket>,
+    messages: mpsc::WeakUnboundedSender<Message>,
+    events: mpsc::UnboundedSender<Event>,
+    publish: watch::Sender<Stats>,
+}
+
+impl Driver {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        let mut stats_at = self.started;
+        loop {
+            let due = self
+                .relay
+                .poll_timeout()
+                .map(|deadline| self.started + Duration::from_micros(deadline.at));
+            let wake = due.map_or(stats_at, |due| due.min(stats_at));
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(message) => self.handle(message),
+                    None => return,
+                },
+                () = sleep_until(wake) => {}
+            }
+            let now = self.now();
+            if self
+                .relay
+                .poll_timeout()
+                .is_some_and(|deadline| deadline.at <= now)
+            {
+                self.relay.handle_timeout(now);
+            }
+            self.flush();
+            if Instant::now() >= stats_at {
+                stats_at = Instant::now() + STATS_EVERY;
+                self.publish.send_replace(self.relay.stats(now));
+            }
+        }
+    }
+
+    fn now(&self) -> Micros {
+        self.started.elapsed().as_micros() as Micros
+    }
+
+    fn handle(&mut self, message: Message) {
+        let now = self.now();
+        match message {
+            Message::Command(command) => self.relay.handle_command(command, now),
+            Message::Attach(token, answer) => {
+                let attached = self.attach(token, now);
+                // Nobody waits any more: what was made is dropped, and that closes the link.
+                let _ = answer.send(attached);
+            }
+            Message::Came(link, message, permit) => {
+                self.relay.handle_input(link, Input::Came(message), now);
+                drop(permit);
+            }
+            Message::Unsent(link) => {
+                if let Some(Socket { shared, .. }) = self.links.get(&link) {
+                    shared.told.store(false, Ordering::Release);
+                    let unsent = shared.unsent();
+                    self.relay.handle_input(link, Input::Unsent(unsent), now);
+                }
+            }
+            Message::Closed(link) => {
+                self.links.remove(&link);
+                self.relay.handle_input(link, Input::Closed, now);
+            }
+        }
+    }
+
+    fn attach(&mut self, token: Token, now: Micros) -> Result<Attached, AttachError> {
+        let link = self
+            .relay
+            .attach(token, now)
+            .map_err(|refused| match refused {
+                Refused::Unknown => AttachError::Unknown,
+                Refused::Full => AttachError::Full,
+            })?;
+        let shared = Arc::new(Shared {
+            link,
+            queued: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            told: AtomicBool::new(false),
+            messages: self.messages.clone(),
+        });
+        let (queue, outgoing) = mpsc::unbounded_channel();
+        let (end, ended) = watch::channel(None);
+        self.links.insert(
+            link,
+            Socket {
+                shared: Arc::clone(&shared),
+                queue,
+                ended: end,
+            },
+        );
+        Ok(Attached {
+            outgoing: Outbound {
+                shared: Arc::clone(&shared),
+                queue: outgoing,
+                ended: ended.clone(),
+                taken: 0,
+                closed: false,
+            },
+            incoming: Inbound {
+                shared,
+                budget: Arc::new(Semaphore::new(INBOUND_BYTES)),
+            },
+            ended: Ended(ended),
+        })
+    }
+
+    fn flush(&mut self) {
+        while let Some(output) = self.relay.poll_output() {
+            match output {
+                Output::Event(event) => {
+                    let _ = self.events.send(event);
+                }
+                Output::Send(link, Outgoing::Close(close)) => {
+                    if let Some(socket) = self.links.remove(&link) {
+                        socket.ended.send_replace(Some(close));
+                    }
+                }
+                Output::Send(link, message) => {
+                    if let Some(socket) = self.links.get(&link)
+                        && let Some(shared) = socket.shared.upgrade()
+                    {
+                        shared.queued.fetch_add(message.bytes(), Ordering::AcqRel);
+                        let _ = socket.queue.send(message);
+                    }
+                }
+            }
+        }
+    }
+}

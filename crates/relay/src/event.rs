@@ -1,0 +1,169 @@
+//! What the relay tells whoever gave it its orders.
+
+use crate::command::{Node, Room, Stream};
+
+/// Why a link is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// It was up, and then nothing came for too long, or its socket closed and nobody came back.
+    Silent,
+    /// Nobody opened it in time.
+    Never,
+}
+
+/// Something that whoever plans has to know.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The link to `peer` is open; again when the peer opened it anew.
+    Up {
+        /// Which room.
+        room: Room,
+        /// The other end.
+        peer: Node,
+    },
+    /// The link to `peer` does not carry: once per silence. An order that a new link be made is for the room to give.
+    Lost {
+        /// Which room.
+        room: Room,
+        /// The other end.
+        peer: Node,
+        /// Why.
+        why: Lost,
+    },
+    /// The first usable frame of the stream came from `parent`: what is there can be fed on.
+    Ready {
+        /// Which room.
+        room: Room,
+        /// Which stream.
+        stream: Stream,
+        /// From whom.
+        parent: Node,
+    },
+    /// What was measured, once per second and room with links.
+    Report {
+        /// Which room.
+        room: Room,
+        /// The figures.
+        report: Report,
+    },
+}
+
+/// Measurements of one room: what a browser puts into its own report.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Report {
+    /// Open links, by peer.
+    pub links: Vec<LinkReport>,
+    /// What the relay receives, by stream.
+    pub edges: Vec<EdgeReport>,
+}
+
+/// One link.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LinkReport {
+    /// The other end.
+    pub peer: Node,
+    /// Round-trip time, milliseconds; 0 before the first echo.
+    pub rtt_ms: f32,
+    /// Bit/s sent over the last second.
+    pub sent_bps: u32,
+    /// Share of frames from the peer that never came, 0..=1, over the last 5 s.
+    pub loss: f32,
+}
+
+/// One incoming edge.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EdgeReport {
+    /// Which stream.
+    pub stream: Stream,
+    /// From whom.
+    pub parent: Node,
+    /// Bit/s received over the last second.
+    pub bps: u32,
+    /// Capture to arrival, milliseconds, relative to the fastest frame seen.
+    pub delay_ms: f32,
+    /// The highest layer that comes at present.
+    pub layer: Option<u8>,
+}
+
+/// Sums over the relay's life, and what it holds now. Cheap to copy; at most a second old when read from a handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// What was counted.
+    pub counters: Counters,
+    /// What is held.
+    pub size: Size,
+    /// Bit/s sent in all, over the last second.
+    pub sent_bps: u64,
+    /// Bit/s received in all, over the last second.
+    pub received_bps: u64,
+}
+
+/// What is held in memory. All zero once every room was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Size {
+    /// Rooms entered.
+    pub rooms: usize,
+    /// Links ordered, open or not.
+    pub peers: usize,
+    /// Links open.
+    pub links: usize,
+    /// Streams ordered.
+    pub streams: usize,
+    /// Edges to children.
+    pub edges: usize,
+    /// Bytes in rings. A frame that also waits in queues is held once.
+    pub ring_bytes: usize,
+    /// Frames in rings.
+    pub ring_frames: usize,
+    /// Bytes of frames that wait for children, counted for each.
+    pub queued_bytes: usize,
+    /// Frame numbers noted as missing.
+    pub missing: usize,
+}
+
+/// What is counted, `docs/ref/links.md` in the main. Never goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Frames of streams that came from their parents and were new.
+    pub frames_received: u64,
+    /// Frames handed to links.
+    pub frames_sent: u64,
+    /// Frames left out for a child on purpose.
+    pub frames_dropped: u64,
+    /// Frames sent again because a child asked.
+    pub frames_resent: u64,
+    /// Frames that came by repair.
+    pub frames_repaired: u64,
+    /// Frames given up although needed.
+    pub frames_lost: u64,
+    /// Frames that came twice.
+    pub duplicates: u64,
+    /// Key requests sent up.
+    pub key_requests: u64,
+    /// Bytes handed to links, control messages included.
+    pub bytes_sent: u64,
+    /// Bytes that came on links.
+    pub bytes_received: u64,
+    /// Binary messages without a valid header.
+    pub malformed: u64,
+    /// Frames of streams that nobody ordered, or from somebody who is not their parent.
+    pub stray: u64,
+    /// Frames that name the relay as their sender.
+    pub looped: u64,
+    /// Kinds and tracks that are not forwarded.
+    pub foreign: u64,
+    /// Frames above the message limit.
+    pub oversized: u64,
+    /// Control messages about streams or layers that the peer has no business with.
+    pub misplaced: u64,
+    /// Control messages that are none of ours.
+    pub junk: u64,
+    /// Well-formed control messages of a kind that this version does not know.
+    pub unknown: u64,
+    /// Control messages over the rate.
+    pub flooded: u64,
+    /// Links ended because the peer did not read.
+    pub stuck: u64,
+    /// Attempts to attach that were refused.
+    pub refused: u64,
+}
