@@ -393,11 +393,9 @@ impl Driver {
                     }
                 }
                 Output::Send(link, message) => {
-                    if let Some(socket) = self.links.get(&link)
-                        && let Some(shared) = socket.shared.upgrade()
-                    {
+                    if let Some(Socket { shared, queue, .. }) = self.links.get(&link) {
                         shared.queued.fetch_add(message.bytes(), Ordering::AcqRel);
-                        let _ = socket.queue.send(message);
+                        let _ = queue.send(message);
                     }
                 }
             }
