@@ -37,6 +37,10 @@ export interface RoomState {
   connection: Connection;
   me: number | null;
   policy: Policy;
+  /** Media must not pass the server's relay, whatever the policy. */
+  neverRelay: boolean;
+  /** Numbers under which relays stand in the trees; empty when this server has none. They are nobody's presence. */
+  relays: readonly number[];
   /** In order of arrival, without this participant. */
   others: Person[];
   /** The last 1000 lines; another list only when a line came or changed. */
@@ -62,6 +66,8 @@ export interface Person {
   /** RFC 6464: 0 loud .. 127 silent. */
   audioLevel: number;
   quality: Quality;
+  /** How their streams come here, in one sentence; null while none does. */
+  way: string | null;
 }
 
 export interface PersonStream {
@@ -125,7 +131,8 @@ export interface Room {
   attach(stream: StreamRef, canvas: HTMLCanvasElement): View;
   sendChat(text: string): void;
   watchTrees(on: boolean): void;
-  setPolicy(policy: Policy): void;
+  /** For everybody. `neverRelay` stays as it is when absent. */
+  setPolicy(policy: Policy, neverRelay?: boolean): void;
   /** False when the browser or the device refuses; sound goes on where it was. */
   setSpeaker(deviceId: string): Promise<boolean>;
   /** Resume sound after a user gesture, where the browser held it back. */

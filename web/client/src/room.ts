@@ -43,8 +43,16 @@ export interface Diagnosis {
 }
 
 /** Makes a room on the server and says its id. The secret is the caller's to make (`makeSecret`). */
-export function createRoom(signalUrl: string, policy?: Policy): Promise<Answer<{ room: string }>> {
-  return ask(signalUrl, policy === undefined ? { type: "create" } : { type: "create", policy }, (message) =>
+export function createRoom(
+  signalUrl: string,
+  policy?: Policy,
+  neverRelay?: boolean,
+): Promise<Answer<{ room: string }>> {
+  const choice = {
+    ...(policy === undefined ? {} : { policy }),
+    ...(neverRelay === undefined ? {} : { never_relay: neverRelay }),
+  };
+  return ask(signalUrl, { type: "create", ...choice }, (message) =>
     message.type === "created" ? { room: message.room } : null,
   );
 }
@@ -183,8 +191,9 @@ class JoinedRoom implements Room, Diagnosis {
     this.#session.watchTrees(on);
   }
 
-  setPolicy(policy: Policy): void {
-    this.#session.send({ type: "set_policy", policy });
+  setPolicy(policy: Policy, neverRelay?: boolean): void {
+    const never = neverRelay === undefined ? {} : { never_relay: neverRelay };
+    this.#session.send({ type: "set_policy", policy, ...never });
   }
 
   setSpeaker(deviceId: string): Promise<boolean> {

@@ -1,6 +1,6 @@
 /** Who is here, with what they show and how well they arrive. */
 import type { Person } from "@grove/client/api";
-import { Hand, Mic, MicOff, ShieldAlert, Video, VideoOff, WifiOff } from "lucide";
+import { Hand, Mic, MicOff, Route, ShieldAlert, Video, VideoOff, WifiOff } from "lucide";
 import type { Call } from "../state/call.ts";
 import { Avatar } from "../ui/avatar.tsx";
 import { Icon } from "../ui/icon.tsx";
@@ -29,7 +29,7 @@ export function PeoplePanel({ call }: { call: Call }) {
 }
 
 function Row({ person }: { person: Person }) {
-  const { name, presence, quality, verified, connected, streams } = person;
+  const { name, presence, quality, verified, connected, streams, way } = person;
   return (
     <li class="person">
       <Avatar name={name} size={36} />
@@ -48,6 +48,11 @@ function Row({ person }: { person: Person }) {
         {verified && streams.length > 0 && quality.level !== "unknown" && (
           <span class="person-note">
             <QualityBars quality={quality} /> <span>{quality.words}</span>
+          </span>
+        )}
+        {verified && way !== null && (
+          <span class="person-note">
+            <Icon of={Route} size={14} /> <span>{way}</span>
           </span>
         )}
       </div>

@@ -3,7 +3,8 @@ import { describe, expect, test } from "vitest";
 import * as say from "./sentences.ts";
 
 const names = ["You", "Ana", "Ben", "Carl", "Dee"];
-const nameOf = (node: number) => names[node] ?? `No. ${node}`;
+const RELAY = 65535;
+const nameOf = (node: number) => (node === RELAY ? "the server" : (names[node] ?? `No. ${node}`));
 const sizes = [
   { width: 320, height: 180 },
   { width: 640, height: 360 },
@@ -60,6 +61,32 @@ describe("sentences about trees", () => {
       "You receive Ana's camera from Ben, in 2 steps, and pass it on to nobody.",
     );
     expect(say.nodeSentence(4, tree, stream, nameOf)).toBe("Nobody can bring Ana's camera to Dee at present.");
+  });
+
+  test("a way through the server says who carries it, why, and that it stays sealed", () => {
+    const stream = "Ana's camera";
+    const relayed: Tree = {
+      ...tree,
+      edges: [
+        edge({ child: RELAY, reason: "policy" }),
+        edge({ parent: RELAY, child: 2, level: 2 }),
+        edge({ parent: RELAY, child: 0, level: 2 }),
+      ],
+    };
+    const [up, toBen, toMe] = relayed.edges as [TreeEdge, TreeEdge, TreeEdge];
+    expect(say.nodeSentence(RELAY, relayed, stream, nameOf)).toBe(
+      "The server receives Ana's camera from Ana, directly, and passes it on to Ben and You. It has no key to open it.",
+    );
+    expect(say.edgeSentence(up, stream, sizes, nameOf)).toBe(
+      "Ana sends Ana's camera to the server: 640×360, 780 kbit/s, 12 ms there and back, 0.3 % lost, because this is how trees are chosen.",
+    );
+    expect(say.edgeSentence(toBen, stream, sizes, nameOf)).toMatch(
+      /^The server sends Ana's camera to Ben: .* because the browsers in the room cannot carry it by themselves\.$/,
+    );
+    expect(say.edgeSentence(toMe, stream, sizes, nameOf, "You reach Ana through the server, because of this.")).toBe(
+      "You reach Ana through the server, because of this. It brings 640×360, 780 kbit/s, 12 ms there and back, 0.3 % lost.",
+    );
+    expect([say.label(RELAY, nameOf), say.label(1, nameOf)]).toEqual(["Server", "Ana"]);
   });
 
   test.each([

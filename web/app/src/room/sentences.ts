@@ -1,5 +1,7 @@
 /** What the app says in words about trees, edges and people. Pure: plain data in, one sentence out. */
+
 import type { EdgeReason, Policy, Tree, TreeEdge } from "@grove/client/signal/messages";
+import { isRelay } from "@grove/client/signal/relays";
 
 /** A person's name as it stands inside a sentence. */
 export type NameOf = (node: number) => string;
@@ -75,11 +77,26 @@ export function reasonWords(reason: EdgeReason, child: string): string {
   }
 }
 
-/** One sentence that explains an edge. */
-export function edgeSentence(edge: TreeEdge, stream: string, sizes: readonly LayerSize[], nameOf: NameOf): string {
-  const parent = nameOf(edge.parent);
+/** A node as it stands by itself: on a button, in a table. */
+export function label(node: number, nameOf: NameOf): string {
+  return isRelay(node) ? "Server" : nameOf(node);
+}
+
+/**
+ * One sentence that explains an edge. `way` is the sentence that the client has for the reader's own way to the sender:
+ * it stands before an edge by which a relay feeds the reader.
+ */
+export function edgeSentence(
+  edge: TreeEdge,
+  stream: string,
+  sizes: readonly LayerSize[],
+  nameOf: NameOf,
+  way: string | null = null,
+): string {
+  const parent = capital(nameOf(edge.parent));
   const child = nameOf(edge.child);
-  const because = `because ${reasonWords(edge.reason, child)}`;
+  const relayed = isRelay(edge.parent) || isRelay(edge.child);
+  const because = `because ${relayed ? relayReason(edge.reason) : reasonWords(edge.reason, child)}`;
   if (!edge.live) return `${parent} will send ${stream} to ${child}, ${because}; nothing has arrived yet.`;
   const facts = [
     carried(edge, sizes),
@@ -87,12 +104,26 @@ export function edgeSentence(edge: TreeEdge, stream: string, sizes: readonly Lay
     `${milliseconds(edge.rtt_ms)} there and back`,
     `${percent(edge.loss)} lost`,
   ];
+  if (way !== null && isRelay(edge.parent) && child === "You") return `${way} It brings ${facts.join(", ")}.`;
   return `${parent} ${verb(parent, "sends", "send")} ${stream} to ${child}: ${facts.join(", ")}, ${because}.`;
 }
 
-/** One sentence that explains a node of a tree. */
+/** Why the server stands in a way. */
+function relayReason(reason: EdgeReason): string {
+  switch (reason) {
+    case "policy":
+      return "this is how trees are chosen";
+    case "parent_left":
+    case "parent_lost":
+      return "the way before it came to an end";
+    default:
+      return "the browsers in the room cannot carry it by themselves";
+  }
+}
+
+/** One sentence or two that explain a node of a tree. */
 export function nodeSentence(node: number, tree: Tree, stream: string, nameOf: NameOf): string {
-  const who = nameOf(node);
+  const who = capital(nameOf(node));
   const children = tree.edges.filter((edge) => edge.parent === node).map((edge) => nameOf(edge.child));
   const incoming = tree.edges.find((edge) => edge.child === node);
   if (tree.unserved.includes(node)) return `Nobody can bring ${stream} to ${who} at present.`;
@@ -107,7 +138,8 @@ export function nodeSentence(node: number, tree: Tree, stream: string, nameOf: N
     children.length === 0
       ? `and ${verb(who, "passes", "pass")} it on to nobody`
       : `and ${verb(who, "passes", "pass")} it on to ${list(children)}`;
-  return `${who} ${verb(who, "receives", "receive")} ${stream}${from}, ${steps}, ${passes}.`;
+  const sealed = isRelay(node) ? " It has no key to open it." : "";
+  return `${who} ${verb(who, "receives", "receive")} ${stream}${from}, ${steps}, ${passes}.${sealed}`;
 }
 
 /** What this browser does for others. */
@@ -122,9 +154,18 @@ export function policyWords(policy: Policy): string {
       return "Everybody sends to everybody: the shortest delay, the most upload.";
     case "tree":
       return `Each browser sends a stream to at most ${policy.branching}; they pass it on. Less upload, a little more delay.`;
+    case "relay":
+      return "Everybody sends to the server, which passes it on to everybody: the least upload. The server cannot open it.";
     case "auto":
-      return "Senders feed everybody while their upload suffices; then others help.";
+      return "Senders feed everybody while their upload suffices; then others help, and the server where it has a relay and may.";
   }
+}
+
+/** What it means that the server may, or must not, pass on pictures and sound. */
+export function neverRelayWords(never: boolean): string {
+  return never
+    ? "Pictures and sound go between browsers only. Two whose networks cannot connect see each other only if somebody else here passes it on."
+    : "The server may pass on what browsers cannot carry. It is sealed, and the server has no key to open it.";
 }
 
 /** `Ana`, `Ana and Ben`, `Ana, Ben and Carl`. */
@@ -135,6 +176,11 @@ export function list(names: readonly string[]): string {
 
 function verb(who: string, third: string, second: string): string {
   return who === "You" || who === "you" ? second : third;
+}
+
+/** As the first word of a sentence. */
+function capital(words: string): string {
+  return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 /** At most two letters that stand for a name. */

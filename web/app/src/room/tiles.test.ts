@@ -26,6 +26,7 @@ function person(change: Partial<Person> = {}): Person {
     connected: true,
     streams: [stream()],
     audioLevel: 127,
+    way: null,
     quality: { level: "good", words: "" },
     ...change,
   };

@@ -1,6 +1,9 @@
 /** One tree as a picture, the same as a table, and a sentence for what is chosen in it. */
 import type { Tree, TreeEdge } from "@grove/client/signal/messages";
+import { isRelay } from "@grove/client/signal/relays";
+import { Server } from "lucide";
 import { useState } from "preact/hooks";
+import { Icon } from "../ui/icon.tsx";
 import * as say from "./sentences.ts";
 import { type Point, placeTree } from "./tree-layout.ts";
 import { useMoving } from "./use-moving.ts";
@@ -13,14 +16,18 @@ interface TreeViewProps {
   title: string;
   stream: string;
   sizes: readonly say.LayerSize[];
+  /** How the reader gets the stream, in a sentence. */
+  way: string | null;
 }
 
 type Chosen = { kind: "node"; node: number } | { kind: "edge"; child: number };
 
 const SPACING = { x: 60, y: 72, margin: 30 };
 const RADIUS = 17;
+/** The sign in a server's square. */
+const SERVER = 18;
 
-export function TreeView({ tree, me, nameOf, title, stream, sizes }: TreeViewProps) {
+export function TreeView({ tree, me, nameOf, title, stream, sizes, way }: TreeViewProps) {
   const [chosen, setChosen] = useState<Chosen | null>(null);
   const picture = placeTree(tree, SPACING);
   const points = useMoving(picture.points);
@@ -60,7 +67,7 @@ export function TreeView({ tree, me, nameOf, title, stream, sizes }: TreeViewPro
     };
   };
 
-  const sentence = chosen === null ? null : sentenceFor(chosen, tree, stream, sizes, nameOf);
+  const sentence = chosen === null ? null : sentenceFor(chosen, tree, stream, sizes, nameOf, way);
   const width = Math.max(picture.width, 2 * SPACING.margin + SPACING.x * 3);
   const shift = (width - picture.width) / 2;
   return (
@@ -99,16 +106,21 @@ export function TreeView({ tree, me, nameOf, title, stream, sizes }: TreeViewPro
             if (node === root) classes.push("root");
             if (node === me) classes.push("me");
             if (unserved) classes.push("unserved");
+            if (isRelay(node)) classes.push("relay");
             return (
               <g
                 key={node}
                 class={classes.join(" ")}
                 transform={`translate(${at.x} ${at.y})`}
                 {...bind({ kind: "node", node })}
-                aria-label={`${nameOf(node)}${node === root ? ", root" : ""}${unserved ? ", not served" : ""}`}
+                aria-label={`${say.label(node, nameOf)}${node === root ? ", root" : ""}${unserved ? ", not served" : ""}`}
               >
                 <circle class="target" r={RADIUS + 6} />
-                <circle class="body" r={RADIUS} />
+                {isRelay(node) ? (
+                  <rect class="body" x={-RADIUS} y={-RADIUS} width={2 * RADIUS} height={2 * RADIUS} rx={7} />
+                ) : (
+                  <circle class="body" r={RADIUS} />
+                )}
               </g>
             );
           })}
@@ -151,11 +163,17 @@ function Writing({ tree, points, label }: WritingProps) {
   return (
     // biome-ignore lint/a11y/noAriaHiddenOnFocusable: a plain group inside a picture takes no focus
     <g aria-hidden="true" class="tree-writing">
-      {[...points].map(([node, { x, y }]) => (
-        <text key={node} class={node === tree.stream.node ? "root" : ""} x={x} y={y} dy="0.35em">
-          {label(node)}
-        </text>
-      ))}
+      {[...points].map(([node, { x, y }]) =>
+        isRelay(node) ? (
+          <g key={node} transform={`translate(${x - SERVER / 2} ${y - SERVER / 2})`}>
+            <Icon of={Server} size={SERVER} />
+          </g>
+        ) : (
+          <text key={node} class={node === tree.stream.node ? "root" : ""} x={x} y={y} dy="0.35em">
+            {label(node)}
+          </text>
+        ),
+      )}
       {tree.edges.map((edge) => {
         const health = say.edgeHealth(edge);
         const from = points.get(edge.parent);
@@ -182,7 +200,7 @@ function lineWidth(bps: number): number {
 }
 
 function edgeLabel(edge: TreeEdge, nameOf: say.NameOf): string {
-  return `${nameOf(edge.parent)} to ${nameOf(edge.child)}, ${say.healthWords(say.edgeHealth(edge))}`;
+  return `${say.label(edge.parent, nameOf)} to ${say.label(edge.child, nameOf)}, ${say.healthWords(say.edgeHealth(edge))}`;
 }
 
 function same(a: Chosen, b: Chosen | null): boolean {
@@ -213,10 +231,11 @@ function sentenceFor(
   stream: string,
   sizes: readonly say.LayerSize[],
   nameOf: say.NameOf,
+  way: string | null,
 ): string | null {
   if (chosen.kind === "edge") {
     const edge = tree.edges.find(({ child }) => child === chosen.child);
-    return edge === undefined ? null : say.edgeSentence(edge, stream, sizes, nameOf);
+    return edge === undefined ? null : say.edgeSentence(edge, stream, sizes, nameOf, way);
   }
   const there =
     chosen.node === tree.stream.node ||
@@ -233,7 +252,8 @@ function summary(tree: Tree, nameOf: say.NameOf): string {
   const deepest = Math.max(0, ...tree.edges.map((edge) => edge.level));
   if (deepest === 0) return "Nobody receives it yet.";
   const steps = deepest === 1 ? "directly" : `in at most ${deepest} steps`;
-  return `Reaches ${tree.edges.length} ${tree.edges.length === 1 ? "person" : "people"} ${steps}.`;
+  const people = tree.edges.filter(({ child }) => !isRelay(child)).length;
+  return `Reaches ${people} ${people === 1 ? "person" : "people"} ${steps}.`;
 }
 
 interface TreeTableProps {
@@ -264,8 +284,8 @@ function TreeTable({ tree, sizes, nameOf, title }: TreeTableProps) {
         <tbody>
           {tree.edges.map((edge) => (
             <tr key={edge.child}>
-              <td>{nameOf(edge.parent)}</td>
-              <td>{nameOf(edge.child)}</td>
+              <td>{say.label(edge.parent, nameOf)}</td>
+              <td>{say.label(edge.child, nameOf)}</td>
               <td>{edge.level}</td>
               <td>{say.carried(edge, sizes)}</td>
               <td>{say.bitrate(edge.bps)}</td>

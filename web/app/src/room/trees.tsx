@@ -1,5 +1,6 @@
 /** The trees, live: who feeds whom, per stream, how well, and why; and how trees are chosen. */
 import type { Policy, Tree } from "@grove/client/signal/messages";
+import { isRelay } from "@grove/client/signal/relays";
 import { useId } from "preact/hooks";
 import type { Call } from "../state/call.ts";
 import { SidePanel } from "./panel.tsx";
@@ -7,9 +8,12 @@ import * as say from "./sentences.ts";
 import { TreeView } from "./tree-view.tsx";
 
 export function TreesPanel({ call }: { call: Call }) {
-  const { trees, me, others, sending, policy } = call.state.value;
-  const nameOf = (node: number) =>
-    node === me ? "You" : (others.find((person) => person.node === node)?.name ?? `somebody (${node})`);
+  const { trees, me, others, sending, policy, relays, neverRelay } = call.state.value;
+  const personOf = (node: number) => others.find((person) => person.node === node);
+  const nameOf = (node: number) => {
+    if (node === me) return "You";
+    return isRelay(node) ? "the server" : (personOf(node)?.name ?? `somebody (${node})`);
+  };
   const { people, bps } = sending.forwarding;
   const all = [...(trees?.trees ?? [])].sort((a, b) => Number(b.stream.node === me) - Number(a.stream.node === me));
   return (
@@ -18,7 +22,12 @@ export function TreesPanel({ call }: { call: Call }) {
         <p class="help-line">
           Every picture travels along a tree of browsers. Choose a circle or a line to read what it does.
         </p>
-        <PolicyChoice policy={policy} onChange={(next) => call.room.setPolicy(next)} />
+        <PolicyChoice
+          policy={policy}
+          relay={relays.length > 0}
+          never={neverRelay}
+          onChange={(next, never) => call.room.setPolicy(next, never)}
+        />
         <p class={people > 0 ? "passing on" : "passing"}>{say.forwardingSentence(people, bps)}</p>
         {trees === null && <p class="empty">The picture of the trees is on its way…</p>}
         {trees !== null && all.length === 0 && (
@@ -33,9 +42,10 @@ export function TreesPanel({ call }: { call: Call }) {
             title={streamTitle(call, tree, nameOf)}
             stream={streamTitle(call, tree, nameOf, true)}
             sizes={layersOf(call, tree)}
+            way={personOf(tree.stream.node)?.way ?? null}
           />
         ))}
-        <Legend />
+        <Legend server={all.some(({ edges }) => edges.some(({ child }) => isRelay(child)))} />
       </div>
     </SidePanel>
   );
@@ -63,7 +73,16 @@ function layersOf(call: Call, tree: Tree): say.LayerSize[] {
 
 const BRANCHINGS = [1, 2, 3, 4, 6, 8];
 
-function PolicyChoice({ policy, onChange }: { policy: Policy; onChange: (policy: Policy) => void }) {
+interface PolicyProps {
+  policy: Policy;
+  /** The server has a relay. */
+  relay: boolean;
+  /** Relays are forbidden. */
+  never: boolean;
+  onChange: (policy: Policy, never?: boolean) => void;
+}
+
+function PolicyChoice({ policy, relay, never, onChange }: PolicyProps) {
   const id = useId();
   const branching = policy.kind === "tree" ? policy.branching : 2;
   const kinds: { kind: Policy["kind"]; text: string; policy: Policy }[] = [
@@ -71,6 +90,9 @@ function PolicyChoice({ policy, onChange }: { policy: Policy; onChange: (policy:
     { kind: "mesh", text: "Mesh", policy: { kind: "mesh" } },
     { kind: "tree", text: "Tree", policy: { kind: "tree", branching } },
   ];
+  if ((relay && !never) || policy.kind === "relay") {
+    kinds.push({ kind: "relay", text: "Through the server", policy: { kind: "relay" } });
+  }
   const options = BRANCHINGS.includes(branching) ? BRANCHINGS : [...BRANCHINGS, branching].sort((a, b) => a - b);
   return (
     <fieldset class="policy">
@@ -109,15 +131,34 @@ function PolicyChoice({ policy, onChange }: { policy: Policy; onChange: (policy:
         )}
       </div>
       <p class="muted small">{say.policyWords(policy)}</p>
+      {(relay || never) && (
+        <>
+          <label class="check">
+            <input
+              type="checkbox"
+              checked={never}
+              aria-describedby={`${id}-never`}
+              onChange={(event) => {
+                const forbid = event.currentTarget.checked;
+                onChange(forbid && policy.kind === "relay" ? { kind: "auto" } : policy, forbid);
+              }}
+            />
+            Never through the server
+          </label>
+          <p class="muted small" id={`${id}-never`}>
+            {say.neverRelayWords(never)}
+          </p>
+        </>
+      )}
     </fieldset>
   );
 }
 
-function Legend() {
+function Legend({ server }: { server: boolean }) {
   return (
     <p class="muted small legend">
       A thicker line carries more. A dashed line has not delivered yet. A line with <strong>!</strong> has gaps, one
-      with <strong>×</strong> is bad.
+      with <strong>×</strong> is bad.{server && " The square is the server, which passes on and can open nothing."}
     </p>
   );
 }

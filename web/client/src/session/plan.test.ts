@@ -24,6 +24,12 @@ test("orders become steps in the same order", () => {
   ]);
 });
 
+test("a link to a relay keeps what its order says of the relay", () => {
+  const relay = { instance: "i", token: "t" };
+  const { steps } = applyOrders(emptyPlan, orders([{ order: "link", peer: 65535, offer: true, relay }]));
+  expect(steps).toEqual([{ do: "link", peer: 65535, offer: true, relay }]);
+});
+
 test("unlink and release take back what was ordered", () => {
   const { plan } = applyOrders(
     after(link(2), feed(2)),

@@ -2,7 +2,7 @@
  * What the server has ordered this node to do: links, edges to children and parents. Pure: an order list goes in, and
  * out come the steps for links and worker, so that a restatement (`reset`) undoes exactly what is no longer in force.
  */
-import type { EdgeReason, Order, Orders, StreamRef } from "../signal/messages.ts";
+import type { EdgeReason, Order, Orders, RelayLink, StreamRef } from "../signal/messages.ts";
 import type { ToWorker } from "../worker/messages.ts";
 
 export interface Plan {
@@ -19,7 +19,7 @@ export const emptyPlan: Plan = { epoch: 0, links: new Map(), feeds: new Map(), p
 
 /** One thing to do. A `link` that exists already is kept by whoever owns links, unless it has failed. */
 export type Step =
-  | { do: "link"; peer: number; offer: boolean }
+  | { do: "link"; peer: number; offer: boolean; relay?: RelayLink }
   | { do: "unlink"; peer: number }
   | { do: "worker"; message: ToWorker };
 
@@ -46,7 +46,14 @@ function apply(
   switch (order.order) {
     case "link":
       plan.links.set(order.peer, order.offer);
-      return [{ do: "link", peer: order.peer, offer: order.offer }];
+      return [
+        {
+          do: "link",
+          peer: order.peer,
+          offer: order.offer,
+          ...(order.relay === undefined ? {} : { relay: order.relay }),
+        },
+      ];
     case "unlink":
       plan.links.delete(order.peer);
       return [{ do: "unlink", peer: order.peer }];

@@ -11,6 +11,7 @@ import type { Connection, OrderLog } from "../api.ts";
 import { toBase64url } from "../frame/bytes.ts";
 import { makeIdentity, type OwnIdentity, openChat, type RoomKeys, roomKeys, sealChat } from "../frame/keys.ts";
 import { Links } from "../link/links.ts";
+import { RelayLinks } from "../link/relay-links.ts";
 import {
   type Capabilities,
   type ClientMessage,
@@ -21,6 +22,7 @@ import {
   type ServerMessage,
   VERSION,
 } from "../signal/messages.ts";
+import { isRelay, relayUrl } from "../signal/relays.ts";
 import { type Down, Signal } from "../signal/socket.ts";
 import type { FromWorker, ToWorker, WorkerStats } from "../worker/messages.ts";
 import { Distribution } from "./distribution.ts";
@@ -70,6 +72,7 @@ export class Session {
   readonly #events: SessionEvents;
   readonly #id = toBase64url(crypto.getRandomValues(new Uint8Array(12)));
   readonly #links: Links;
+  readonly #relays: RelayLinks;
   readonly #distribution = new Distribution();
   readonly #publications = new Map<number, Publication>();
   #presence: Presence = { microphone: false, camera: false, hand: false };
@@ -109,6 +112,13 @@ export class Session {
       closed: (peer) => events.toWorker({ type: "close_link", peer }),
       lost: (peer, why) => this.send({ type: "lost", peer, why }),
       state: (peer, state) => this.#page({ type: "link", peer, state }),
+    });
+    this.#relays = new RelayLinks(relayUrl(options.signalUrl), {
+      open: (peer, door) => events.toWorker({ type: "open_relay", peer, ...door }),
+      closed: (peer) => events.toWorker({ type: "close_link", peer }),
+      lost: (peer, why) => this.send({ type: "lost", peer, why }),
+      state: (peer, state) => this.#page({ type: "link", peer, state }),
+      random: Math.random,
     });
     void this.#start();
   }
@@ -179,7 +189,11 @@ export class Session {
         this.send({ type: "ready", stream: message.stream, parent: message.parent });
         break;
       case "silent":
-        this.#links.silent(message.peer, Date.now());
+        if (isRelay(message.peer)) this.#relays.silent(message.peer, Date.now());
+        else this.#links.silent(message.peer, Date.now());
+        break;
+      case "relay":
+        this.#relays.news(message.peer, message.token, message.news);
         break;
       case "encoding": {
         const sent = this.model.stats.at(-1)?.links.reduce((sum, link) => sum + link.sentBps, 0) ?? 0;
@@ -421,7 +435,9 @@ export class Session {
     const { plan, steps } = applyOrders(this.model.plan, orders);
     this.#page({ type: "plan", plan });
     for (const step of steps) {
-      if (step.do === "link") this.#links.order(step.peer, step.offer);
+      if (step.do === "link" && step.relay) this.#relays.order(step.peer, step.relay);
+      else if (step.do === "link") this.#links.order(step.peer, step.offer);
+      else if (step.do === "unlink" && isRelay(step.peer)) this.#relays.unlink(step.peer);
       else if (step.do === "unlink") this.#links.unlink(step.peer);
       else this.#events.toWorker(step.message);
     }

@@ -34,11 +34,16 @@ const joined = (...others: Participant[]): ServerMessage => ({
   resume: "r",
   resumed: false,
   policy: { kind: "mesh" },
+  never_relay: false,
+  relays: [],
   participants: [participant(1, "Me"), ...others],
   chat: [],
   ice_servers: [],
   orders: { epoch: 1, reset: true, changes: [] },
 });
+const RELAY = 65535;
+const withRelay = (message: ServerMessage): ServerMessage =>
+  message.type === "joined" ? { ...message, relays: [RELAY] } : message;
 const verified = (node: number, ok = true): Input => page({ type: "verified", node, id: `id-${node}`, verified: ok });
 const withTwo = run(emptyModel, [
   server(joined(participant(2, "Ana"), participant(3, "Ben"))),
@@ -256,4 +261,76 @@ test("I am never the active speaker: nobody needs to be shown to themselves", ()
   const loud = worker({ type: "levels", levels: [{ node: 1, stream: 0, level: 5 }] });
   const model = [0, 100, 200, 300, 400, 500].reduce((before, ms) => reduce(before, loud, ms), withTwo);
   expect([model.sending.audioLevel, roomState(model, 0).activeSpeaker]).toEqual([5, null]);
+});
+
+function fedBy(parent: number, model: Model, reason: "joined" | "policy" = "joined"): Model {
+  const changes = [{ order: "parent" as const, stream, parent, layers: [0], reason }];
+  const { plan } = applyOrders(emptyPlan, { epoch: 2, reset: false, changes });
+  return run(model, [page({ type: "plan", plan }), worker({ type: "ready", stream, parent })]);
+}
+
+test.each([
+  [2, {}, "You reach Ana directly."],
+  [3, {}, "You reach Ana through Ben, who passes it on."],
+  [RELAY, {}, "You reach Ana through the server, because nobody here has enough upload to spare for it."],
+  [RELAY, { never: true }, "You reach Ana through the server, because your network and Ana's cannot connect directly."],
+  [RELAY, { relay: true }, "You reach Ana through the server, because this room sends everything through it."],
+] as [number, { never?: true; relay?: true }, string][])("fed by %i with %j: %s", (parent, why, words) => {
+  let model = fedBy(parent, withTwo);
+  if (why.never) model = run(model, [page({ type: "link", peer: 2, state: "never" })]);
+  if (why.relay) {
+    model = run(model, [server({ type: "policy_changed", policy: { kind: "relay" }, never_relay: false, by: 2 })]);
+  }
+  expect(ana(model)?.way).toBe(words);
+});
+
+test("two who cannot connect are told what becomes of them: the server helps, may not, or cannot", () => {
+  const apart = (joining: ServerMessage) =>
+    run(emptyModel, [server(joining), verified(2), page({ type: "link", peer: 2, state: "never" })]);
+  const message = (model: Model) => roomState(model, 0).notices.find(({ id }) => id === "unreachable:2");
+  const relay = apart(withRelay(joined(participant(2, "Ana"))));
+  expect(message(relay)).toMatchObject({
+    severity: "info",
+    text: expect.stringContaining("The server is being asked"),
+  });
+  const forbidden = run(relay, [
+    server({ type: "policy_changed", policy: { kind: "auto" }, never_relay: true, by: 2 }),
+  ]);
+  expect(message(forbidden)).toMatchObject({ severity: "bad", text: expect.stringContaining("this room forbids") });
+  expect(message(apart(joined(participant(2, "Ana"))))).toMatchObject({
+    severity: "bad",
+    text: expect.stringContaining("this server has no relay"),
+  });
+});
+
+test("a relay is nobody: links to it are its own, and feeding it is no help to a person", () => {
+  const outgoing = [3, RELAY].map((child) => ({
+    stream,
+    child,
+    bps: 100_000,
+    layers: [0],
+    framesSent: 1,
+    framesDropped: 0,
+    framesResent: 0,
+  }));
+  const model = run(run(emptyModel, [server(withRelay(joined(participant(2, "Ana"), participant(3, "Ben"))))]), [
+    page({ type: "link", peer: RELAY, state: "up" }),
+    stats({}, { outgoing }),
+  ]);
+  const state = roomState(model, 0);
+  expect(state.others.map(({ node }) => node)).toEqual([2, 3]);
+  expect(state.relays).toEqual([RELAY]);
+  expect(state.sending.forwarding).toEqual({ people: 1, bps: 200_000 });
+  expect([...model.relayLinks]).toEqual([[RELAY, "up"]]);
+  expect(run(model, [page({ type: "link", peer: RELAY, state: null })]).relayLinks.size).toBe(0);
+});
+
+test("a relay that cannot be reached is told only while somebody is not served", () => {
+  const model = run(emptyModel, [
+    server(withRelay(joined(participant(2, "Ana")))),
+    verified(2),
+    page({ type: "link", peer: RELAY, state: "never" }),
+  ]);
+  expect(noticeIds(model)).toEqual(["relay"]);
+  expect(noticeIds(run(model, [worker({ type: "ready", stream, parent: 2 })]))).toEqual([]);
 });

@@ -13,6 +13,7 @@ import type {
   StreamRef,
   Trees,
 } from "../signal/messages.ts";
+import { isRelay } from "../signal/relays.ts";
 import type { FromWorker, WorkerStats } from "../worker/messages.ts";
 import { emptyPlan, forgetStream, type Plan, streamId } from "./plan.ts";
 import { noSpeakers, type Speakers, stepSpeakers } from "./speaker.ts";
@@ -59,6 +60,12 @@ export interface Model {
   connection: Connection;
   me: number | null;
   policy: Policy;
+  /** Media must not pass a relay. */
+  neverRelay: boolean;
+  /** Numbers of the relays that the server has; nobody's presence. */
+  relays: readonly number[];
+  /** Links to them, where they were ordered. */
+  relayLinks: ReadonlyMap<number, LinkState>;
   others: ReadonlyMap<number, Other>;
   chat: readonly ChatRecord[];
   trees: Trees | null;
@@ -104,6 +111,9 @@ export const emptyModel: Model = {
   connection: { state: "joining" },
   me: null,
   policy: { kind: "auto" },
+  neverRelay: false,
+  relays: [],
+  relayLinks: new Map(),
   others: new Map(),
   chat: [],
   trees: null,
@@ -153,7 +163,8 @@ function fromServer(model: Model, message: ServerMessage, nowMs: number): Model 
         const same = known !== undefined && sameIdentity(known.participant, participant);
         others.set(participant.node, same ? { ...known, participant } : newcomer(participant));
       }
-      return { ...model, connection: { state: "joined" }, me: message.node, policy: message.policy, others };
+      const { node: me, policy, never_relay: neverRelay, relays } = message;
+      return { ...model, connection: { state: "joined" }, me, policy, neverRelay, relays, others };
     }
     case "entered": {
       const { participant } = message;
@@ -189,7 +200,7 @@ function fromServer(model: Model, message: ServerMessage, nowMs: number): Model 
     case "trees":
       return { ...model, trees: { epoch: message.epoch, trees: message.trees } };
     case "policy_changed":
-      return { ...model, policy: message.policy };
+      return { ...model, policy: message.policy, neverRelay: message.never_relay };
     case "error":
       return { ...model, refused: { message: message.message, atMs: nowMs } };
     default:
@@ -272,7 +283,7 @@ function measured(model: Model, stats: WorkerStats, nowMs: number): Model {
   }
   const passedOn = stats.outgoing.filter(({ stream }) => stream.node !== model.me);
   const forwarding = {
-    people: new Set(passedOn.map(({ child }) => child)).size,
+    people: new Set(passedOn.map(({ child }) => child).filter((child) => !isRelay(child))).size,
     bps: passedOn.reduce((sum, { bps }) => sum + bps, 0),
   };
   const levels = new Map([...model.others].map(([node, { level }]) => [node, level]));
@@ -302,8 +313,13 @@ function fromPage(model: Model, event: PageEvent, nowMs: number): Model {
     }
     case "plan":
       return { ...model, plan: event.plan };
-    case "link":
-      return withOther(model, event.peer, (other) => ({ ...other, link: event.state }));
+    case "link": {
+      if (!isRelay(event.peer)) return withOther(model, event.peer, (other) => ({ ...other, link: event.state }));
+      const relayLinks = new Map(model.relayLinks);
+      if (event.state === null) relayLinks.delete(event.peer);
+      else relayLinks.set(event.peer, event.state);
+      return { ...model, relayLinks };
+    }
     case "sending": {
       const sending = { ...model.sending, ...event.sending };
       const begins = (device: "camera" | "microphone") => model.sending[device] === "off" && sending[device] !== "off";

@@ -1,6 +1,7 @@
 /** From what is known (`state.ts`) to what people are shown: streams, quality and notices, in words. Pure. */
 import type { Notice, Person, PersonStream, Quality, RoomState } from "../api.ts";
 import type { Publication, StreamRef } from "../signal/messages.ts";
+import { isRelay } from "../signal/relays.ts";
 import { streamId } from "./plan.ts";
 import { type Arrival, arrival, type Level, LOST_MS, levelOf, qualityWords } from "./quality.ts";
 import { cannotOpen, type Model, type Other } from "./state.ts";
@@ -14,6 +15,8 @@ export function roomState(model: Model, nowMs: number): RoomState {
     connection: model.connection,
     me: model.me,
     policy: model.policy,
+    neverRelay: model.neverRelay,
+    relays: model.relays,
     others: others.map((other) => person(model, other, judged.get(other.participant.node) as Judged, everybody, nowMs)),
     chat: model.chat,
     notices: notices(model, others, nowMs),
@@ -40,11 +43,30 @@ function person(model: Model, other: Other, judged: Judged, everybody: boolean, 
     streams: publications.map((publication) => personStream(model, other, publication, nowMs)),
     audioLevel: other.level,
     quality,
+    way: way(model, other, judged.parent),
   };
 }
 
 function nameOf(model: Model, node: number): string {
+  if (isRelay(node)) return "the server";
   return model.others.get(node)?.participant.name ?? "somebody who has left";
+}
+
+/** How somebody's streams come here, and why not directly. */
+function way(model: Model, other: Other, parent: number | null): string | null {
+  const { node, name, publications } = other.participant;
+  const ordered = publications.map(({ stream }) => model.plan.parents.get(streamId({ node, stream }))?.parent);
+  const by = parent ?? ordered.find((one) => one != null) ?? null;
+  if (by === null) return null;
+  if (by === node) return `You reach ${name} directly.`;
+  if (!isRelay(by)) return `You reach ${name} through ${nameOf(model, by)}, who passes it on.`;
+  return `You reach ${name} through the server, because ${whyRelay(model, other)}.`;
+}
+
+function whyRelay(model: Model, other: Other): string {
+  if (model.policy.kind === "relay") return "this room sends everything through it";
+  if (other.link === "never") return `your network and ${other.participant.name}'s cannot connect directly`;
+  return "nobody here has enough upload to spare for it";
 }
 
 function personStream(model: Model, other: Other, publication: Publication, nowMs: number): PersonStream {
@@ -73,13 +95,17 @@ function streamState(
   if (edge?.parent === null && edge.reason === "no_capacity") {
     return {
       state: "unserved",
-      why: `Nobody has upload to spare to bring ${name} to you. If somebody turns off a camera, it starts by itself.`,
+      why: model.neverRelay
+        ? `Nobody has upload to spare to bring ${name} to you, and in this room the server must not help. If somebody turns off a camera, it starts by itself.`
+        : `Nobody has upload to spare to bring ${name} to you. If somebody turns off a camera, it starts by itself.`,
     };
   }
   if (edge?.parent === null && edge.reason === "unreachable") {
     return {
       state: "unserved",
-      why: `No way from ${name} to you was found: neither directly nor through anybody else in the room.`,
+      why: model.neverRelay
+        ? `No way from ${name} to you was found: neither directly nor through anybody else, and in this room the server must not help.`
+        : `No way from ${name} to you was found: neither directly nor through anybody else in the room.`,
     };
   }
   const flow = model.flows.get(streamId(ref));
@@ -126,6 +152,16 @@ const REFUSED_MS = 10_000;
 const FAULT_MS = 5_000;
 const ORDER = { bad: 0, warn: 1, info: 2 } as const;
 
+/** What becomes of two people who cannot connect: the end of a sentence, and what to do. */
+function unreachableWords({ neverRelay, relays }: Model): string {
+  const others = "You see and hear each other only if somebody else in the room can pass it on";
+  if (neverRelay) {
+    return `, and this room forbids the server's help. ${others}. Allowing it, under Trees, brings you together at once; pictures and sound stay sealed on the way.`;
+  }
+  if (relays.length > 0) return ". The server is being asked to pass on what you send each other.";
+  return `, and this server has no relay to help out. ${others}; another network, such as a phone's, often works.`;
+}
+
 function notices(model: Model, others: readonly Other[], nowMs: number): Notice[] {
   const list: Notice[] = [];
   const add = (severity: Notice["severity"], id: string, text: string) => list.push({ id, severity, text });
@@ -171,9 +207,9 @@ function notices(model: Model, others: readonly Other[], nowMs: number): Notice[
     });
     if (other.link === "never" && !(served && publications.length > 0)) {
       add(
-        "bad",
+        model.relays.length > 0 && !model.neverRelay ? "info" : "bad",
         `unreachable:${node}`,
-        `Your network and ${name}'s cannot connect directly, and this version of Grove has no relay to help out. You see and hear each other only if somebody else in the room can pass it on; another network, such as a phone's, often works.`,
+        `Your network and ${name}'s cannot connect directly${unreachableWords(model)}`,
       );
     }
     if (cannotOpen(other, nowMs)) {
@@ -183,6 +219,18 @@ function notices(model: Model, others: readonly Other[], nowMs: number): Notice[
         `What arrives from ${name} cannot be opened. If it does not pass, ${name} should leave and join again.`,
       );
     }
+  }
+  const all = others.flatMap((other) =>
+    other.participant.publications.map((one) =>
+      streamState(model, other, { node: other.participant.node, stream: one.stream }, one, nowMs),
+    ),
+  );
+  if ([...model.relayLinks.values()].includes("never") && all.some(({ state }) => state !== "live")) {
+    add(
+      "bad",
+      "relay",
+      "The connection by which the server would pass on pictures and sound does not come up, although the server answers. A proxy or a filter on the way may stop it; another network often works.",
+    );
   }
   if (model.encoderFailed.audio !== null) {
     add(

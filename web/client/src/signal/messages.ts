@@ -14,6 +14,8 @@ export type ClientMessage = {
   "type": "create";
   /** How trees are chosen; `auto` when absent. */
   policy?: Policy;
+  /** True: media never passes a relay, not even where two browsers cannot connect. False when absent. */
+  never_relay?: boolean;
 }
   | {
   "type": "join"
@@ -104,6 +106,8 @@ export type ClientMessage = {
   "type": "set_policy";
   /** The new policy. */
   policy: Policy;
+  /** As in [`ClientMessage::Create`]; unchanged when absent. */
+  never_relay?: boolean;
 }
   | {
   "type": "ping";
@@ -209,6 +213,8 @@ export type ServerMessage = {
   "type": "policy_changed";
   /** The new policy. */
   policy: Policy;
+  /** Are relays forbidden from now on? */
+  never_relay: boolean;
   /** Who changed it. */
   by: number;
 }
@@ -349,6 +355,10 @@ export type Joined = {
   resumed: boolean;
   /** How trees are chosen. */
   policy: Policy;
+  /** Are relays forbidden? */
+  never_relay: boolean;
+  /** Numbers of the relays that may stand in the room's trees. */
+  relays: Array<number>;
   /** Everybody, yourself included. */
   participants: Array<Participant>;
   /** The last lines, oldest first. */
@@ -392,8 +402,10 @@ export type Order = {
   "order": "link";
   /** The other end. */
   peer: number;
-  /** Do you offer? */
+  /** Do you offer? Always true towards a relay. */
   offer: boolean;
+  /** The peer is a relay: how to reach it. */
+  relay?: RelayLink;
 }
   | {
   "order": "unlink";
@@ -476,6 +488,9 @@ export type Policy = {
   branching: number;
 }
   | {
+  "kind": "relay"
+}
+  | {
   "kind": "auto"
 };
 
@@ -503,6 +518,16 @@ export type Publication = {
   audio_bps: number | null;
   /** Spatial layers of the video track, lowest first; empty without video. At most 4. */
   layers: Array<VideoLayer>;
+};
+
+/**
+ * How one participant reaches a relay (`docs/ref/links.md`, Links to a relay).
+ */
+export type RelayLink = {
+  /** Changes when the relay starts anew: links to another instance are dead. */
+  instance: string;
+  /** 128 random bits, base64url: proves to the relay who opens the link. For this link only. */
+  token: string;
 };
 
 /**

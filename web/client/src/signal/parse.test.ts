@@ -17,10 +17,19 @@ const joined = {
   resume: "token",
   resumed: false,
   policy: { kind: "tree", branching: 2 },
+  never_relay: false,
+  relays: [65535],
   participants: [participant],
   chat: [{ node: 3, name: "Ana", at_ms: 1, body: "x" }],
   ice_servers: [],
-  orders: { epoch: 1, reset: true, changes: [{ order: "link", peer: 3, offer: true }] },
+  orders: {
+    epoch: 1,
+    reset: true,
+    changes: [
+      { order: "link", peer: 3, offer: true },
+      { order: "link", peer: 65535, offer: true, relay: { instance: "i", token: "t" } },
+    ],
+  },
 };
 
 test("a whole joined message passes as it is", () => {
@@ -47,6 +56,23 @@ const refused: [string, unknown][] = [
   ["mail without a body", '{"type":"mail","from":1}'],
   ["a description of no kind", '{"type":"description","from":1,"kind":"pranswer","sdp":"","signature":""}'],
   ["an unknown order", '{"type":"orders","epoch":1,"reset":false,"changes":[{"order":"dance","peer":1}]}'],
+  ["mail from a relay, which has no key", '{"type":"mail","from":65535,"body":""}'],
+  ["an offer from a relay", '{"type":"description","from":65000,"kind":"offer","sdp":"","signature":""}'],
+  ["a line from a relay", '{"type":"chat","node":65535,"name":"A","at_ms":1,"body":""}'],
+  ["a relay as participant", JSON.stringify({ ...joined, participants: [{ ...participant, node: 65535 }] })],
+  ["a participant as relay", JSON.stringify({ ...joined, relays: [3] })],
+  [
+    "a stream of a relay",
+    '{"type":"orders","epoch":1,"reset":false,"changes":[{"order":"release","stream":{"node":65535,"stream":0},"child":1}]}',
+  ],
+  [
+    "a link to a relay without a token",
+    '{"type":"orders","epoch":1,"reset":false,"changes":[{"order":"link","peer":65535,"offer":true}]}',
+  ],
+  [
+    "a link to a participant as if it were a relay",
+    '{"type":"orders","epoch":1,"reset":false,"changes":[{"order":"link","peer":3,"offer":true,"relay":{"instance":"i","token":"t"}}]}',
+  ],
   [
     "joined with a participant without keys",
     JSON.stringify({ ...joined, participants: [{ ...participant, identity: {} }] }),

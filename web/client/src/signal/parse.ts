@@ -3,6 +3,7 @@
  * so that nothing that arrives can make the rest of the client throw; fields that it does not know are left alone.
  */
 import type { ServerMessage } from "./messages.ts";
+import { FIRST_RELAY } from "./relays.ts";
 
 type Check = (value: unknown) => boolean;
 
@@ -11,6 +12,9 @@ const flag: Check = (value) => typeof value === "boolean";
 const number: Check = (value) => typeof value === "number" && Number.isFinite(value);
 const whole: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
 const node: Check = (value) => whole(value) && (value as number) <= 0xffff;
+/** Who speaks, holds keys or sends streams: never a relay. */
+const member: Check = (value) => whole(value) && (value as number) < FIRST_RELAY;
+const relay: Check = (value) => node(value) && !member(value);
 const layer: Check = (value) => whole(value) && (value as number) <= 3;
 const nullable =
   (check: Check): Check =>
@@ -43,7 +47,7 @@ const tagged =
   };
 
 const streamNumber: Check = (value) => whole(value) && (value as number) <= 15;
-const stream = fields({ node, stream: streamNumber });
+const stream = fields({ node: member, stream: streamNumber });
 const presence = fields({ microphone: flag, camera: flag, hand: flag });
 const identity = fields({ nonce: text, kem_key: text, sign_key: text, mac: text });
 const publication = fields({
@@ -53,7 +57,7 @@ const publication = fields({
   layers: list(fields({ width: whole, height: whole, bps: whole })),
 });
 const participant = fields({
-  node,
+  node: member,
   id: text,
   name: text,
   identity,
@@ -62,10 +66,18 @@ const participant = fields({
   publications: list(publication),
   connected: flag,
 });
-const policy = tagged("kind", { mesh: fields({}), tree: fields({ branching: whole }), auto: fields({}) });
+const policy = tagged("kind", {
+  mesh: fields({}),
+  tree: fields({ branching: whole }),
+  relay: fields({}),
+  auto: fields({}),
+});
 // A reason or an error code from a newer server must not break this client: any word will do.
 const order = tagged("order", {
-  link: fields({ peer: node, offer: flag }),
+  link: (value) =>
+    fields({ peer: relay, offer: flag, relay: fields({ instance: text, token: text }) })(value) ||
+    // Between members a link is for whoever signs for it, so it must not come as one to a relay.
+    fields({ peer: member, offer: flag, relay: (absent) => absent === undefined })(value),
   unlink: fields({ peer: node }),
   feed: fields({ stream, child: node, layers: list(layer), rate_bps: whole }),
   release: fields({ stream, child: node }),
@@ -74,32 +86,34 @@ const order = tagged("order", {
 const orders = { epoch: whole, reset: flag, changes: list(order) };
 /** What a Date can hold. */
 const time: Check = (value) => whole(value) && (value as number) <= 8.64e15;
-const chat = { node, name: text, at_ms: time, body: text };
+const chat = { node: member, name: text, at_ms: time, body: text };
 
 const message = tagged("type", {
   created: fields({ room: text }),
   looked: fields({ room: text, names: list(text), count: whole }),
   joined: fields({
-    node,
+    node: member,
     resume: text,
     resumed: flag,
     policy,
+    never_relay: flag,
+    relays: list(relay),
     participants: list(participant),
     chat: list(fields(chat)),
     ice_servers: list(text),
     orders: fields(orders),
   }),
   entered: fields({ participant }),
-  left: fields({ node, why: text }),
-  connection: fields({ node, connected: flag }),
-  published: fields({ node, publication }),
+  left: fields({ node: member, why: text }),
+  connection: fields({ node: member, connected: flag }),
+  published: fields({ node: member, publication }),
   unpublished: fields({ stream }),
   orders: fields(orders),
-  description: fields({ from: node, kind: oneOf("offer", "answer"), sdp: text, signature: text }),
-  candidate: fields({ from: node, candidate: text, mid: nullable(text) }),
-  mail: fields({ from: node, body: text }),
+  description: fields({ from: member, kind: oneOf("offer", "answer"), sdp: text, signature: text }),
+  candidate: fields({ from: member, candidate: text, mid: nullable(text) }),
+  mail: fields({ from: member, body: text }),
   chat: fields(chat),
-  presence: fields({ node, presence }),
+  presence: fields({ node: member, presence }),
   trees: fields({
     epoch: whole,
     trees: list(
@@ -119,11 +133,11 @@ const message = tagged("type", {
             reason: text,
           }),
         ),
-        unserved: list(node),
+        unserved: list(member),
       }),
     ),
   }),
-  policy_changed: fields({ policy, by: node }),
+  policy_changed: fields({ policy, never_relay: flag, by: member }),
   pong: fields({ n: whole }),
   draining: fields({}),
   error: fields({ code: text, message: text, refers_to: optional(text) }),

@@ -6,6 +6,7 @@ import type { StreamRef } from "../signal/messages.ts";
 import type { FromWorker, IncomingStats, LinkStats, OutgoingStats } from "../worker/messages.ts";
 import { type Channel, Link, type LinkCounters } from "./link.ts";
 import { Router, type RouterCounters } from "./router.ts";
+import { RELAY_SUBPROTOCOL, type RelayDoor, type Socket, SocketChannels } from "./socket-channels.ts";
 import { Trace, type TraceRecord } from "./trace.ts";
 import { type MediaSide, type StreamKey, streamKey, streamRef, type TransportSide } from "./types.ts";
 
@@ -15,6 +16,8 @@ export interface TransportOptions {
   post: (message: FromWorker) => void;
   /** Milliseconds on a monotonic clock. */
   now: () => number;
+  /** Makes the socket of a link to a relay; the browser's own when absent. */
+  connect?: (url: string) => Socket;
 }
 
 /** The part of `IncomingStats` that transport knows. */
@@ -44,6 +47,9 @@ const NO_LINK_COUNTERS: LinkCounters = { junk: 0, unknown: 0, flooded: 0, failed
 export class Transport implements TransportSide {
   private readonly router: Router;
   private readonly links = new Map<number, Link>();
+  /** What lies below the links to relays. */
+  private readonly sockets = new Map<number, SocketChannels>();
+  private readonly connect: (url: string) => Socket;
   private readonly trace = new Trace();
   private readonly post: (message: FromWorker) => void;
   private readonly now: () => number;
@@ -53,6 +59,7 @@ export class Transport implements TransportSide {
   constructor(options: TransportOptions) {
     this.post = options.post;
     this.now = options.now;
+    this.connect = options.connect ?? ((url) => new WebSocket(url, RELAY_SUBPROTOCOL));
     this.router = new Router(options.node, options.media, {
       ready: (stream, parent) => this.post({ type: "ready", stream: streamRef(stream), parent }),
       sent: (stream, header, sealed, to) => this.trace.sent(stream, header, sealed, to),
@@ -78,10 +85,25 @@ export class Transport implements TransportSide {
     this.router.addLink(link, this.now());
   }
 
+  /** Open a link to a relay; `relay` tells how it goes. */
+  openRelay(peer: number, door: RelayDoor): void {
+    this.closeLink(peer);
+    const { token } = door;
+    const socket = new SocketChannels(door, {
+      connect: this.connect,
+      now: this.now,
+      random: Math.random,
+      state: (news) => this.post({ type: "relay", peer, token, news }),
+    });
+    this.openLink(peer, socket.video, socket.audio, socket.control);
+    this.sockets.set(peer, socket);
+  }
+
   closeLink(peer: number): void {
     const link = this.links.get(peer);
     if (!link) return;
     this.links.delete(peer);
+    this.sockets.delete(peer);
     this.router.removeLink(peer);
     link.close();
     addTo(this.past, link.counters);
@@ -114,6 +136,7 @@ export class Transport implements TransportSide {
 
   /** Every 10 ms, by the worker's clock. */
   tick(now: number = this.now()): void {
+    for (const socket of this.sockets.values()) socket.tick();
     for (const link of this.links.values()) link.tick();
     this.router.tick(now);
   }

@@ -107,6 +107,9 @@ class MediaWorker {
       case "open_link":
         transport.openLink(message.peer, message.video, message.audio, message.control);
         break;
+      case "open_relay":
+        transport.openRelay(message.peer, message);
+        break;
       case "close_link":
         transport.closeLink(message.peer);
         break;

@@ -3,6 +3,7 @@
  * worker owns everything that touches a frame: sender keys and counters, codecs, data channels, forwarding, playing.
  */
 import type { StreamRef } from "../signal/messages.ts";
+import type { RelayDoor, RelayNews } from "../transport/socket-channels.ts";
 import type { TraceRecord } from "../transport/trace.ts";
 
 /** A participant's number in the room, also the `sender` field of its frames. */
@@ -30,6 +31,7 @@ export type ToWorker =
   /** Everybody has the key of `generation`: seal with it from now on. */
   | { type: "use_key"; generation: number }
   | { type: "open_link"; peer: Node; video: RTCDataChannel; audio: RTCDataChannel; control: RTCDataChannel }
+  | ({ type: "open_relay"; peer: Node } & RelayDoor)
   | { type: "close_link"; peer: Node }
   | { type: "feed"; stream: StreamRef; child: Node; layers: number[]; rateBps: number }
   | { type: "release"; stream: StreamRef; child: Node }
@@ -72,6 +74,8 @@ export type FromWorker =
   | { type: "ready"; stream: StreamRef; parent: Node }
   /** Nothing at all came from a peer for too long. */
   | { type: "silent"; peer: Node }
+  /** How the link to a relay goes; the token says which one. */
+  | { type: "relay"; peer: Node; token: string; news: RelayNews }
   /** An encoder of ours changed what it sends (its links back up, or have room again). */
   | { type: "encoding"; stream: number; layers: VideoEncoding[]; reason: "start" | "uplink" | "recovered" }
   /** The browser refused an encoder, for good; the other track goes on. */
