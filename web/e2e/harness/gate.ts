@@ -55,7 +55,8 @@ class Unmasker {
 
 export class Gate {
   readonly #server: Server;
-  readonly #open = new Set<Socket>();
+  /** What browsers hold open, with the path that each asked for first. */
+  readonly #open = new Map<Socket, string>();
   readonly #captured: Buffer[] = [];
   #target = 0;
   #cut = false;
@@ -97,8 +98,9 @@ export class Gate {
       server.destroy();
       this.#open.delete(browser);
     };
-    this.#open.add(browser);
+    this.#open.set(browser, "");
     browser.on("data", (chunk) => {
+      if (this.#open.get(browser) === "") this.#open.set(browser, chunk.toString("latin1").split(" ", 2)[1] ?? "");
       this.#captured.push(unmasker.take(chunk));
       server.write(chunk);
     });
@@ -112,7 +114,14 @@ export class Gate {
   /** Drop every connection and refuse new ones. */
   cut(): void {
     this.#cut = true;
-    for (const socket of this.#open) socket.destroy();
+    for (const socket of this.#open.keys()) socket.destroy();
+  }
+
+  /** Drop the connections that were opened for this path, and no others. Returns how many there were. */
+  drop(path: string): number {
+    const found = [...this.#open].filter(([, asked]) => asked === path);
+    for (const [socket] of found) socket.destroy();
+    return found.length;
   }
 
   mend(): void {

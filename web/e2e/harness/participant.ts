@@ -2,7 +2,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Browser, BrowserContext, Page } from "puppeteer-core";
-import type { IncomingStats, OrderLog, Room, RoomState } from "./client.ts";
+import type { IncomingStats, OrderLog, Room, RoomState, TraceRecord } from "./client.ts";
 import { type GroveServer, RESULTS, type RoomLink } from "./server.ts";
 import { Tap } from "./tap.ts";
 import { until, within } from "./wait.ts";
@@ -39,7 +39,7 @@ export interface ReceiveOptions {
 
 /** The room as the page holds it. */
 interface Scope {
-  groveRoom?: Room & { orders?: OrderLog };
+  groveRoom?: Room & { orders?: OrderLog; trace(on: boolean): Promise<TraceRecord[]> };
 }
 
 export class Participant {
@@ -145,6 +145,13 @@ export class Participant {
   async orders(): Promise<OrderLog> {
     const read = (): OrderLog => (globalThis as unknown as Scope).groveRoom?.orders ?? [];
     return within(5000, `${this.name} tells its orders`, this.page.evaluate(read));
+  }
+
+  /** Note the frames that pass from now on, or (`false`) stop and tell them. */
+  async trace(on: boolean): Promise<TraceRecord[]> {
+    const ask = (wanted: boolean): Promise<TraceRecord[]> | undefined =>
+      (globalThis as unknown as Scope).groveRoom?.trace(wanted);
+    return (await within(10_000, `${this.name} tells its frames`, this.page.evaluate(ask, on))) ?? [];
   }
 
   /** Everybody named is decoded and heard: counts rise, and there is sound. */

@@ -107,10 +107,11 @@ export class GroveServer {
   }
 
   /** Make a room of the given policy, as the home page does, and a secret for it. */
-  async createRoom(policy?: Policy): Promise<RoomLink> {
+  async createRoom(policy?: Policy, neverRelay?: boolean): Promise<RoomLink> {
     const socket = await TextSocket.open(this.port, "/api/v1/signal", "grove.v1", this.url);
     try {
-      socket.send(JSON.stringify(policy ? { type: "create", policy } : { type: "create" }));
+      // What is undefined is left out.
+      socket.send(JSON.stringify({ type: "create", policy, never_relay: neverRelay }));
       const answer = JSON.parse(await socket.receive()) as { type: string; room?: string };
       if (answer.type !== "created" || !answer.room) throw new Error(`no room: ${JSON.stringify(answer)}`);
       return { room: answer.room, secret: newSecret() };

@@ -81,3 +81,17 @@ test("an ordered end closes it and is not told to the server", () => {
   links.news(PEER, "a", "lost");
   expect(said).toEqual([`closed ${PEER}`, `state ${PEER} null`]);
 });
+
+test.each([
+  ["a link that worked is opened again at once", "one", false, 0],
+  ["one that fell silent is spread in time", "one", true, SPREAD_MS / 2],
+  ["one to a relay that began anew is spread in time", "two", false, SPREAD_MS / 2],
+] as const)("after it was ordered away, %s", (_, instance, silent, delayMs) => {
+  links.order(PEER, first);
+  links.news(PEER, "a", "up");
+  if (silent) links.silent(PEER, 1000);
+  links.unlink(PEER);
+  said = [];
+  links.order(PEER, { instance, token: "b" });
+  expect(said).toEqual([`state ${PEER} connecting`, opened(instance, "b", delayMs)]);
+});

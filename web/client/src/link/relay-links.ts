@@ -27,8 +27,11 @@ export interface RelaysHost {
 }
 
 interface Ordered extends RelayLink {
-  state: "connecting" | RelayNews;
+  /** Null: ordered away, and remembered for what came before. */
+  state: "connecting" | RelayNews | null;
   silentAtMs: number;
+  /** It fell silent, broke or never came up. */
+  failed: boolean;
 }
 
 export class RelayLinks {
@@ -47,14 +50,19 @@ export class RelayLinks {
     const alive = before?.state === "up" || before?.state === "connecting";
     if (alive && before?.instance === instance && before.token === token) return;
     if (alive) this.#host.closed(peer);
-    this.#links.set(peer, { instance, token, state: "connecting", silentAtMs: Number.NEGATIVE_INFINITY });
+    // Whoever is asked for a relay because a plan changed is alone with that; whoever lost one is not.
+    const many = before !== undefined && (alive || before.failed || before.instance !== instance);
+    const silentAtMs = Number.NEGATIVE_INFINITY;
+    this.#links.set(peer, { instance, token, state: "connecting", silentAtMs, failed: false });
     this.#host.state(peer, "connecting");
-    const delayMs = before ? this.#host.random() * SPREAD_MS : 0;
+    const delayMs = many ? this.#host.random() * SPREAD_MS : 0;
     this.#host.open(peer, { url: this.#url, token, instance, delayMs });
   }
 
   unlink(peer: number): void {
-    if (!this.#links.delete(peer)) return;
+    const link = this.#links.get(peer);
+    if (!link || link.state === null) return;
+    link.state = null;
     this.#host.closed(peer);
     this.#host.state(peer, null);
   }
@@ -66,6 +74,7 @@ export class RelayLinks {
     link.state = news;
     this.#host.state(peer, news);
     if (news === "up") return;
+    link.failed = true;
     this.#host.closed(peer);
     this.#host.lost(peer, news === "lost" ? "silent" : "never");
   }
@@ -75,6 +84,7 @@ export class RelayLinks {
     const link = this.#links.get(peer);
     if (link?.state !== "up" || nowMs - link.silentAtMs < SAME_EPISODE_MS) return;
     link.silentAtMs = nowMs;
+    link.failed = true;
     this.#host.lost(peer, "silent");
   }
 }
