@@ -96,7 +96,11 @@ impl Client {
 
     /// Make a room.
     pub async fn create(&mut self) -> Result<String, ClientError> {
-        self.send(&ClientMessage::Create { policy: None }).await?;
+        self.send(&ClientMessage::Create {
+            policy: None,
+            never_relay: None,
+        })
+        .await?;
         loop {
             match self.receive().await? {
                 ServerMessage::Created { room } => return Ok(room),
@@ -175,9 +179,9 @@ impl Client {
         }
         for change in &orders.changes {
             match change {
-                Order::Link { peer, offer } => {
+                Order::Link { peer, offer, relay } => {
                     self.links.insert(*peer, *offer);
-                    if *offer {
+                    if *offer && relay.is_none() {
                         self.describe(*peer, DescriptionKind::Offer).await?;
                     }
                 }

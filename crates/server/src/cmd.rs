@@ -31,6 +31,7 @@ pub fn command() -> Command {
                 Kind::Text => arg.value_name("TEXT"),
                 Kind::Word(words) => arg.value_name(words.join("|")),
                 Kind::Number(..) => arg.value_name("NUMBER"),
+                Kind::Switch => arg.value_name("true|false"),
                 Kind::List => arg.value_name("TEXT,...").action(ArgAction::Append),
             };
             arg.help_heading(match key.path.split_once('.') {

@@ -1,6 +1,6 @@
 //! What the server counts, for Prometheus. Base units, no ids of rooms or people in labels.
 
-use crate::signal::close::Close;
+use crate::relay::Relay;
 use crate::signal::message::EdgeReason;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use std::sync::Arc;
 
 type Labels = [(&'static str, String); 1];
 
@@ -34,10 +35,20 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+impl Metrics {
+    /// Nothing counted yet. What the relay counts stands on the same page.
+    pub fn new(relay: Option<Arc<Relay>>) -> Self {
         let mut registry = Registry::with_prefix("grove");
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What runs", version);
         registry.register_collector(Box::new(Process));
+        if let Some(relay) = relay {
+            registry.register_collector(Box::new(Forwarded(relay)));
+        }
         let mut metrics = Self {
             registry,
             rooms: Gauge::default(),
@@ -90,9 +101,7 @@ impl Default for Metrics {
         );
         metrics
     }
-}
 
-impl Metrics {
     /// Somebody came in or back.
     pub fn joined(&self, resumed: bool) {
         let result = if resumed { "resumed" } else { "new" };
@@ -111,10 +120,10 @@ impl Metrics {
             .inc();
     }
 
-    /// The server closed a WebSocket.
-    pub fn closed(&self, why: Close) {
+    /// The server closed a WebSocket, with this code.
+    pub fn closed(&self, code: u16) {
         self.closes
-            .get_or_create(&[("code", why.code().to_string())])
+            .get_or_create(&[("code", code.to_string())])
             .inc();
     }
 
@@ -131,6 +140,79 @@ impl Metrics {
         prometheus_client::encoding::text::encode(&mut page, &self.registry)
             .expect("a string takes everything");
         page
+    }
+}
+
+/// What the relay holds and has forwarded. Counters start at zero again when it starts anew.
+#[derive(Debug)]
+struct Forwarded(Arc<Relay>);
+
+impl Collector for Forwarded {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let stats = self.0.stats();
+        let (size, counted) = (stats.size, stats.counters);
+        let gauges = [
+            ("relay_links", "Links open", size.links),
+            ("relay_edges", "Edges to children", size.edges),
+            (
+                "relay_held_bytes",
+                "Bytes of frames held for replay and repair",
+                size.ring_bytes,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value as i64);
+            let to = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(to)?;
+        }
+        let counters = [
+            (
+                "relay_frames_received",
+                "Frames that came",
+                counted.frames_received,
+            ),
+            (
+                "relay_frames_sent",
+                "Frames handed to links",
+                counted.frames_sent,
+            ),
+            (
+                "relay_frames_dropped",
+                "Frames left out on purpose",
+                counted.frames_dropped,
+            ),
+            (
+                "relay_frames_lost",
+                "Frames given up although needed",
+                counted.frames_lost,
+            ),
+            (
+                "relay_bytes_received",
+                "Bytes that came on links",
+                counted.bytes_received,
+            ),
+            (
+                "relay_bytes_sent",
+                "Bytes handed to links",
+                counted.bytes_sent,
+            ),
+            (
+                "relay_key_requests",
+                "Key frames asked for",
+                counted.key_requests,
+            ),
+            (
+                "relay_stuck",
+                "Links ended because nobody read them",
+                counted.stuck,
+            ),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            let to = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+            counter.encode(to)?;
+        }
+        Ok(())
     }
 }
 

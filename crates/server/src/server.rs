@@ -3,11 +3,12 @@
 use crate::config::{Config, TlsMode};
 use crate::guard::Guard;
 use crate::metrics::Metrics;
-use crate::room::{Settings, registry::Rooms};
+use crate::relay::{self, Relay};
+use crate::room::{RelaySettings, Settings, registry::Rooms};
+use crate::socket::Prompt;
 use crate::tls::{self, TlsError};
 use crate::web;
 use axum_server::Handle;
-use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::RustlsAcceptor;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -25,7 +26,7 @@ const STALL: Duration = Duration::from_secs(30);
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Where the server stands in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Serving.
     Running,
@@ -42,6 +43,8 @@ pub struct Shared {
     pub config: Config,
     /// The rooms.
     pub rooms: Arc<Rooms>,
+    /// The relay, unless it was turned off.
+    pub relay: Option<Arc<Relay>>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// Where the server stands.
@@ -95,7 +98,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the port and reads or makes the certificate.
+    /// Takes the port, reads or makes the certificate, and starts the relay, on the current Tokio runtime.
     pub fn load(config: Config) -> Result<Self, LoadError> {
         std::fs::create_dir_all(&config.data).map_err(|error| LoadError::Data {
             path: config.data.clone(),
@@ -110,7 +113,18 @@ impl Server {
             address: config.listen,
             error,
         })?;
-        let metrics = Arc::new(Metrics::default());
+        let (relay, events) = config
+            .relay
+            .enabled
+            .then(|| {
+                Relay::start(grove_relay::Settings {
+                    egress_bps: config.relay.egress_bps,
+                    links: config.relay.max_links,
+                    ..grove_relay::Settings::default()
+                })
+            })
+            .unzip();
+        let metrics = Arc::new(Metrics::new(relay.clone()));
         let settings = Settings {
             resume: config.rooms.resume_seconds * 1000,
             empty: config.rooms.empty_seconds * 1000,
@@ -118,12 +132,21 @@ impl Server {
             uplink: config.rooms.uplink_bps,
             slots: config.rooms.slots,
             ice_servers: config.links.stun.clone(),
+            relay: relay.as_ref().map(|_| RelaySettings {
+                egress: config.relay.egress_bps,
+                slots: config.relay.slots,
+            }),
         };
-        let rooms = Rooms::new(settings, config.rooms.max, metrics.clone());
+        let rooms = Rooms::new(settings, config.rooms.max, metrics.clone(), relay.clone());
+        if let Some((relay, events)) = relay.as_ref().zip(events) {
+            let (relay, rooms) = (Arc::downgrade(relay), Arc::downgrade(&rooms));
+            tokio::spawn(relay::supervise(relay, events, rooms));
+        }
         let (phase, _) = watch::channel(Phase::Running);
         let shared = Arc::new(Shared {
             config,
             rooms,
+            relay,
             metrics,
             phase,
         });
@@ -186,14 +209,14 @@ impl Server {
         self.listener.set_nonblocking(true)?;
         let done = match self.tls {
             Some(tls) => {
-                let acceptor = guard(RustlsAcceptor::new(tls).acceptor(NoDelayAcceptor));
+                let acceptor = guard(RustlsAcceptor::new(tls).acceptor(Prompt));
                 let server = axum_server::from_tcp(self.listener)?.acceptor(acceptor);
                 let mut server = server.handle(self.handle);
                 limit(server.http_builder());
                 server.serve(service).await
             }
             None => {
-                let acceptor = guard(NoDelayAcceptor);
+                let acceptor = guard(Prompt);
                 let server = axum_server::from_tcp(self.listener)?.acceptor(acceptor);
                 let mut server = server.handle(self.handle);
                 limit(server.http_builder());

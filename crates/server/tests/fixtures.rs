@@ -56,6 +56,7 @@ fn clients() -> Vec<ClientMessage> {
     vec![
         ClientMessage::Create {
             policy: Some(Policy::Tree { branching: 2 }),
+            never_relay: Some(true),
         },
         ClientMessage::Join(Join {
             version: VERSION,
@@ -123,7 +124,8 @@ fn clients() -> Vec<ClientMessage> {
         ClientMessage::Report(report()),
         ClientMessage::Trees { watch: true },
         ClientMessage::SetPolicy {
-            policy: Policy::Mesh,
+            policy: Policy::Relay,
+            never_relay: Some(false),
         },
         ClientMessage::Ping { n: 7 },
     ]
@@ -138,6 +140,15 @@ fn orders() -> Orders {
             Order::Link {
                 peer: 5,
                 offer: true,
+                relay: None,
+            },
+            Order::Link {
+                peer: 65_535,
+                offer: true,
+                relay: Some(RelayLink {
+                    instance: "0123456789abcdef".into(),
+                    token: "dG9rZW4gb2YgYSBsaW5rIQ".into(),
+                }),
             },
             Order::Feed {
                 stream: STREAM,
@@ -216,6 +227,8 @@ fn servers() -> Vec<ServerMessage> {
             resume: "a".repeat(43),
             resumed: false,
             policy: Policy::Auto,
+            never_relay: false,
+            relays: vec![65_535],
             participants: vec![participant.clone()],
             chat: vec![line.clone()],
             ice_servers: vec!["stun:stun.example.org:3478".into()],
@@ -269,6 +282,7 @@ fn servers() -> Vec<ServerMessage> {
         }),
         ServerMessage::PolicyChanged {
             policy: Policy::Tree { branching: 2 },
+            never_relay: true,
             by: 3,
         },
         ServerMessage::Pong { n: 7 },

@@ -6,6 +6,7 @@
 
 use grove_server::cmd;
 use grove_server::config::key::{KEYS, Kind};
+use grove_server::relay;
 use grove_server::signal::close::Close;
 use grove_server::signal::message::{ClientMessage, SUBPROTOCOL, ServerMessage, VERSION};
 use std::collections::BTreeMap;
@@ -153,6 +154,10 @@ fn the_reference_of_the_protocol_names_its_codes_and_types() {
     for close in Close::ALL {
         reference.push_str(&format!("| {} | {} |\n", close.code(), close.reason()));
     }
+    reference.push_str("\n## Close codes of links to the relay\n\n| code | reason |\n|---|---|\n");
+    for close in relay::close::Close::ALL {
+        reference.push_str(&format!("| {} | {} |\n", close.code(), close.reason()));
+    }
     reference.push_str("\n## Messages\n\n```ts\n");
     reference.push_str(declarations().replace("export ", "").trim_end());
     settle(path, &format!("{written}{BEGIN}\n\n{reference}\n```\n"));
@@ -175,6 +180,7 @@ fn the_reference_of_the_configuration_lists_every_key() {
             Kind::Text => "text".to_owned(),
             Kind::Word(words) => words.join(", "),
             Kind::Number(least, most) => format!("whole number, {least} to {most}"),
+            Kind::Switch => "true or false".to_owned(),
             Kind::List => "list; commas outside the file".to_owned(),
         };
         let (path, flag, default) = (key.path, key.flag, key.default);

@@ -10,6 +10,8 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// A whole number from the first to the second.
     Number(u64, u64),
+    /// True or false.
+    Switch,
     /// Several texts; separated by commas outside the file.
     List,
 }
@@ -152,6 +154,13 @@ pub const KEYS: &[Key] = &[
         "Edges that one browser carries at most, whatever their rate",
     ),
     key(
+        "rooms.preset",
+        "preset",
+        Kind::Word(&["auto", "providence", "bbvoice", "cloud-chat"]),
+        "\"auto\"",
+        "How trees are chosen in rooms that do not say: auto (each stream as uplinks allow), providence (everybody to everybody), bbvoice (trees of two children per node) or cloud-chat (everything through the relay)",
+    ),
+    key(
         "signal.max_connections",
         "max-connections",
         Kind::Number(1, MANY),
@@ -192,6 +201,34 @@ pub const KEYS: &[Key] = &[
         Kind::List,
         "[]",
         "STUN servers that browsers ask for their public address, e.g. stun:stun.example.org:3478; none are needed in one network",
+    ),
+    key(
+        "relay.enabled",
+        "relay",
+        Kind::Switch,
+        "true",
+        "Whether this server may carry sealed media where browsers cannot, or where a room asks for it. Rooms can forbid it for themselves",
+    ),
+    key(
+        "relay.egress_bps",
+        "relay-egress-bps",
+        Kind::Number(64_000, 100_000_000_000),
+        "1000000000",
+        "What the relay sends in all, bit/s. Each room plans as if it were alone; beyond this pictures are left out, sound is not",
+    ),
+    key(
+        "relay.slots",
+        "relay-slots",
+        Kind::Number(1, 65_535),
+        "4096",
+        "Edges that the relay carries in one room",
+    ),
+    key(
+        "relay.max_links",
+        "relay-max-links",
+        Kind::Number(0, MANY),
+        "4096",
+        "Browsers that are linked to the relay at once",
     ),
 ];
 

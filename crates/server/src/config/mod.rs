@@ -3,6 +3,7 @@
 
 pub mod key;
 
+use crate::signal::message::Policy;
 use key::{KEYS, Key, Kind, OTHER_PREFIXES, OTHER_VARIABLES, nearest};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub struct Config {
     pub signal: Signal,
     /// Links between browsers.
     pub links: Links,
+    /// The relay inside the server.
+    pub relay: Relay,
 }
 
 /// Section `tls`.
@@ -89,6 +92,34 @@ pub struct Rooms {
     pub uplink_bps: u64,
     /// Edges per browser.
     pub slots: u16,
+    /// How trees are chosen in rooms that do not say.
+    pub preset: Preset,
+}
+
+/// A policy by the name of the system that it is taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// What each stream needs.
+    Auto,
+    /// Everybody to everybody.
+    Providence,
+    /// A tree of two children per node.
+    Bbvoice,
+    /// Everything through the server.
+    CloudChat,
+}
+
+impl Preset {
+    /// What it stands for.
+    pub fn policy(self) -> Policy {
+        match self {
+            Preset::Auto => Policy::Auto,
+            Preset::Providence => Policy::Mesh,
+            Preset::Bbvoice => Policy::Tree { branching: 2 },
+            Preset::CloudChat => Policy::Relay,
+        }
+    }
 }
 
 /// Section `signal`.
@@ -111,6 +142,19 @@ pub struct Signal {
 pub struct Links {
     /// STUN servers.
     pub stun: Vec<String>,
+}
+
+/// Section `relay`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Relay {
+    /// Is there one?
+    pub enabled: bool,
+    /// What it may send in all, bit/s.
+    pub egress_bps: u64,
+    /// Edges that it carries in one room.
+    pub slots: u16,
+    /// Links at once.
+    pub max_links: usize,
 }
 
 /// Why there is no configuration. Each says what is wrong, where, and what to do.
@@ -303,6 +347,9 @@ fn from_text(key: &Key, text: &str, origin: &str) -> Result<Value, ConfigError> 
                 .filter(|item| !item.is_empty());
             Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
         }
+        Kind::Switch => text
+            .parse()
+            .map_or_else(|_| Value::String(text.to_owned()), Value::Boolean),
         Kind::Text | Kind::Word(_) => Value::String(text.to_owned()),
     };
     check(key, &value, origin)?;
@@ -323,6 +370,7 @@ fn check(key: &Key, value: &Value, origin: &str) -> Result<(), ConfigError> {
                 .is_some_and(|number| (least..=most).contains(&number)),
             format!("a whole number from {least} to {most}"),
         ),
+        Kind::Switch => (value.is_bool(), "true or false".to_owned()),
         Kind::List => {
             let texts = |items: &Vec<Value>| items.iter().all(Value::is_str);
             (
@@ -398,6 +446,13 @@ fn build(values: BTreeMap<&str, (Value, String)>) -> Result<Config, ConfigError>
     if mode == "off" && has("tls.cert") && origin("tls.mode") != DEFAULT {
         return Err(ConfigError::Together(
             "tls.mode is off, but tls.cert names a certificate: choose one",
+        ));
+    }
+    if values["rooms.preset"].0.as_str() == Some("cloud-chat")
+        && values["relay.enabled"].0.as_bool() == Some(false)
+    {
+        return Err(ConfigError::Together(
+            "rooms.preset is cloud-chat, which needs the relay, but relay.enabled is false",
         ));
     }
     let files = has("tls.cert");

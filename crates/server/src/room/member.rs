@@ -199,6 +199,7 @@ pub fn check_publication(publication: &Publication) -> Result<Rates, &'static st
 pub fn check_policy(policy: Policy) -> Result<grove_tree::Policy, &'static str> {
     match policy {
         Policy::Mesh => Ok(grove_tree::Policy::Mesh),
+        Policy::Relay => Ok(grove_tree::Policy::Relay),
         Policy::Auto => Ok(grove_tree::Policy::Auto),
         Policy::Tree {
             branching: branching @ 1..=16,

@@ -6,12 +6,13 @@ pub mod chat;
 pub mod member;
 pub mod picture;
 pub mod registry;
+pub mod relay;
 pub mod state;
 pub mod task;
 pub mod wiring;
 
 use crate::signal::close::Close;
-use crate::signal::message::{ClientMessage, EdgeReason, Join, ServerMessage};
+use crate::signal::message::{ClientMessage, EdgeReason, Join, Policy, ServerMessage};
 use grove_tree::Millis;
 use member::Token;
 
@@ -34,6 +35,34 @@ pub struct Settings {
     pub slots: u16,
     /// STUN servers that clients are told.
     pub ice_servers: Vec<String>,
+    /// What the relay may be asked for, where there is one.
+    pub relay: Option<RelaySettings>,
+}
+
+/// What rooms may ask of the relay.
+#[derive(Debug, Clone, Copy)]
+pub struct RelaySettings {
+    /// What it can send in all, bit/s.
+    pub egress: u64,
+    /// Edges that it carries in one room.
+    pub slots: u16,
+}
+
+/// How a room begins.
+#[expect(missing_debug_implementations, reason = "holds a secret")]
+pub struct Opening {
+    /// How trees are chosen.
+    pub policy: Policy,
+    /// Are relays forbidden?
+    pub never_relay: bool,
+    /// The room's number at the relay; never used twice while the server runs.
+    pub number: grove_relay::Room,
+    /// Which start of the relay it is; empty without one.
+    pub instance: String,
+    /// Fresh random bytes: what tokens for the relay are made from.
+    pub key: [u8; 32],
+    /// The wall clock at the time 0 of the room, milliseconds since the Unix epoch.
+    pub unix_ms: u64,
 }
 
 /// What happens to a room.
@@ -60,6 +89,13 @@ pub enum Input {
         /// The socket.
         connection: ConnectionId,
     },
+    /// The relay says something.
+    Relay(grove_relay::Event),
+    /// The relay started anew and knows nothing of before.
+    RelayStarted {
+        /// Its new instance.
+        instance: String,
+    },
 }
 
 /// What a room wants done.
@@ -79,6 +115,8 @@ pub enum Output {
         /// Why.
         why: Close,
     },
+    /// Tell the relay. Stands ahead of what browsers are told in the same step: it expects them when they come.
+    Relay(grove_relay::Command),
     /// Somebody came in: for the metrics.
     Joined {
         /// Or came back.

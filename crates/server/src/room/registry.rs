@@ -2,16 +2,18 @@
 
 use super::state::Room;
 use super::task::{self, Context, Handle};
-use super::{ConnectionId, Settings};
+use super::{ConnectionId, Input, Opening, Settings};
 use crate::metrics::Metrics;
 use crate::random;
+use crate::relay::Relay;
 use crate::signal::message::Policy;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Why there is no new room.
@@ -30,21 +32,40 @@ pub struct Rooms {
     settings: Settings,
     most: usize,
     metrics: Arc<Metrics>,
-    rooms: Mutex<HashMap<String, Handle>>,
+    relay: Option<Arc<Relay>>,
+    rooms: Mutex<All>,
     connections: AtomicU64,
+    numbers: AtomicU64,
+}
+
+/// Rooms by id, for those who come, and by number, for the relay.
+#[derive(Default)]
+struct All {
+    handles: HashMap<String, Handle>,
+    numbers: HashMap<grove_relay::Room, mpsc::UnboundedSender<Input>>,
 }
 
 impl Rooms {
     /// None yet; at most `most`.
-    pub fn new(settings: Settings, most: usize, metrics: Arc<Metrics>) -> Arc<Self> {
-        let (rooms, connections) = (Mutex::default(), AtomicU64::new(1));
+    pub fn new(
+        settings: Settings,
+        most: usize,
+        metrics: Arc<Metrics>,
+        relay: Option<Arc<Relay>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             settings,
             most,
             metrics,
-            rooms,
-            connections,
+            relay,
+            rooms: Mutex::default(),
+            connections: AtomicU64::new(1),
+            numbers: AtomicU64::new(1),
         })
+    }
+
+    fn all(&self) -> MutexGuard<'_, All> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A number for a new connection.
@@ -53,47 +74,78 @@ impl Rooms {
     }
 
     /// Makes a room and returns its id.
-    pub fn create(self: &Arc<Self>, policy: Policy) -> Result<String, CreateError> {
+    pub fn create(
+        self: &Arc<Self>,
+        policy: Policy,
+        never_relay: bool,
+    ) -> Result<String, CreateError> {
         let unix_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_millis() as u64);
-        let room =
-            Room::new(self.settings.clone(), policy, unix_ms).map_err(CreateError::BadPolicy)?;
-        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        if rooms.len() >= self.most {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        // Whoever starts the relay anew tells all rooms after this one is among them, or this one asks after the start.
+        let mut rooms = self.all();
+        if rooms.handles.len() >= self.most {
             return Err(CreateError::TooMany);
         }
+        let opening = Opening {
+            policy,
+            never_relay,
+            number,
+            instance: self
+                .relay
+                .as_ref()
+                .map_or_else(String::new, |relay| relay.instance()),
+            key: random::bytes(),
+            unix_ms,
+        };
+        let room = Room::new(self.settings.clone(), opening).map_err(CreateError::BadPolicy)?;
         let id = URL_SAFE_NO_PAD.encode(random::bytes::<12>());
         let label = random::label(&id);
         tracing::info!(room = label, "room created");
         let all = Arc::downgrade(self);
         let ended = Box::new(move |id: &str| {
             if let Some(all) = all.upgrade() {
-                all.rooms
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .remove(id);
+                let mut all = all.all();
+                all.handles.remove(id);
+                all.numbers.remove(&number);
             }
         });
+        let (from_relay, inputs) = mpsc::unbounded_channel();
         let context = Context {
             id: id.clone(),
             label,
             metrics: self.metrics.clone(),
+            number,
+            relay: self.relay.clone(),
             started: Instant::now(),
             ended,
         };
         self.metrics.rooms.inc();
-        rooms.insert(id.clone(), task::spawn(room, context));
+        rooms.numbers.insert(number, from_relay);
+        rooms
+            .handles
+            .insert(id.clone(), task::spawn(room, context, inputs));
         Ok(id)
     }
 
     /// The queue of a room.
     pub fn find(&self, id: &str) -> Option<Handle> {
-        self.rooms
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(id)
-            .cloned()
+        self.all().handles.get(id).cloned()
+    }
+
+    /// Takes what the relay says to its room. A room that has ended hears nothing.
+    pub fn tell(&self, number: grove_relay::Room, input: Input) {
+        if let Some(room) = self.all().numbers.get(&number) {
+            let _ = room.send(input);
+        }
+    }
+
+    /// The same for every room.
+    pub fn tell_all(&self, input: impl Fn() -> Input) {
+        for room in self.all().numbers.values() {
+            let _ = room.send(input());
+        }
     }
 }
 

@@ -9,18 +9,20 @@
 //! - Node numbers rise and are never given out twice.
 
 mod hear;
+mod relay;
 mod tell;
 
 use super::chat::History;
 use super::member::{self, Member, Token};
 use super::picture::Picture;
 use super::wiring::{self, Wiring};
-use super::{ConnectionId, Input, Output, Settings};
+use super::{ConnectionId, Input, Opening, Output, Settings};
 use crate::signal::close::Close;
 use crate::signal::message::{
     ErrorCode, Join, Joined, LeftReason, Node, Orders, Participant, Policy, ServerMessage, VERSION,
 };
-use grove_tree::{EdgeChange, Fact, Millis, NodeFacts, Plan};
+use grove_tree::{EdgeChange, Fact, Kind, Millis, NodeFacts, Plan};
+use relay::Standing;
 use std::collections::{BTreeMap, HashMap};
 
 /// A neighbour's word that somebody fell silent counts this long when the socket breaks after it.
@@ -32,6 +34,8 @@ const UPLINKS: std::ops::RangeInclusive<u64> = 64_000..=10_000_000_000;
 pub struct Room {
     settings: Settings,
     policy: Policy,
+    never_relay: bool,
+    relay: Standing,
     unix_ms: u64,
     plan: Plan,
     members: BTreeMap<Node, Member>,
@@ -41,26 +45,45 @@ pub struct Room {
     picture: Picture,
     chat: History,
     empty_since: Option<Millis>,
+    /// Links to the relay that were reported lost while they were too young to believe it, and when to believe it.
+    doubted: BTreeMap<Node, Millis>,
     outputs: Vec<Output>,
 }
 
 impl Room {
-    /// An empty room. `unix_ms` is the wall clock at the time 0 of the other methods.
-    pub fn new(settings: Settings, policy: Policy, unix_ms: u64) -> Result<Self, &'static str> {
-        Ok(Self {
-            plan: Plan::new(member::check_policy(policy)?),
+    /// An empty room, or what is wrong with its policy.
+    pub fn new(settings: Settings, opening: Opening) -> Result<Self, &'static str> {
+        let Opening {
+            policy,
+            never_relay,
+            unix_ms,
+            ..
+        } = opening;
+        let planned = relay::check_policy(policy, never_relay, &settings)?;
+        let orders = settings
+            .relay
+            .map(|_| super::relay::Orders::new(opening.number, opening.instance, opening.key));
+        let mut room = Self {
+            plan: Plan::new(planned),
             settings,
             policy,
+            never_relay,
+            relay: Standing::Out,
             unix_ms,
             members: BTreeMap::new(),
             connections: HashMap::new(),
             last_node: 0,
-            wiring: Wiring::default(),
+            wiring: Wiring::new(orders),
             picture: Picture::default(),
             chat: History::default(),
             empty_since: Some(0),
+            doubted: BTreeMap::new(),
             outputs: Vec::new(),
-        })
+        };
+        if !never_relay {
+            room.enter_relay(0);
+        }
+        Ok(room)
     }
 
     /// Takes one input.
@@ -79,6 +102,8 @@ impl Room {
                 None => self.refuse(connection, ErrorCode::WrongState, "join the room first"),
             },
             Input::Disconnected { connection } => self.handle_disconnected(connection, now),
+            Input::Relay(event) => self.handle_relay(event, now),
+            Input::RelayStarted { instance } => self.handle_relay_started(instance, now),
         }
         self.finish(now)
     }
@@ -104,6 +129,7 @@ impl Room {
             let changes = self.plan.handle_timeout(now);
             self.obey(&changes, now);
         }
+        self.handle_doubts(now);
         self.wiring.handle_timeout(now);
         self.finish(now)
     }
@@ -126,6 +152,7 @@ impl Room {
             grace,
             empty,
             picture,
+            self.doubted.values().copied().min(),
             self.plan.poll_timeout(),
             self.wiring.poll_timeout(),
         ]
@@ -209,7 +236,8 @@ impl Room {
         if self.settings.people != 0 && self.count() >= self.settings.people {
             return self.refuse(connection, ErrorCode::TooMany, "the room is full");
         }
-        let Some(node) = self.last_node.checked_add(1) else {
+        let next = self.last_node + 1;
+        let Some(node) = Some(next).filter(|node| *node < super::relay::FIRST) else {
             return self.refuse(
                 connection,
                 ErrorCode::TooMany,
@@ -269,6 +297,8 @@ impl Room {
             resume: member.token.text(),
             resumed,
             policy: self.policy,
+            never_relay: self.never_relay,
+            relays: self.relays(),
             participants: self
                 .present()
                 .map(|member| member.participant.clone())
@@ -321,6 +351,7 @@ impl Room {
                 .connection
                 .map(|connection| self.connections.remove(&connection));
         }
+        self.doubted.remove(&node);
         self.wiring.remove(node, now);
         self.picture.remove(node);
         if self.members.is_empty() {
@@ -370,6 +401,9 @@ impl Room {
             self.close(node, Close::Left);
             self.remove(node, now);
         }
+        if self.relay == Standing::Leaving && !self.wiring.is_retiring(super::relay::RELAY) {
+            self.remove_relay(now);
+        }
         self.flush_orders(None);
         if self.watchers().next().is_some()
             && let Some(trees) = self.picture.draw(&self.plan, &self.wiring, now)
@@ -395,6 +429,7 @@ impl Room {
         let capabilities = member.participant.capabilities;
         if capabilities.frames {
             let facts = NodeFacts {
+                kind: Kind::Participant,
                 uplink: member.uplink,
                 forwards: capabilities.forward,
                 slots: self.settings.slots,

@@ -4,6 +4,7 @@
 use super::state::Room;
 use super::{ConnectionId, Input, Output};
 use crate::metrics::Metrics;
+use crate::relay::Relay;
 use crate::signal::close::Close;
 use crate::signal::message::ServerMessage;
 use crate::signal::outbox::{Outbox, text};
@@ -56,16 +57,21 @@ pub struct Context {
     pub label: String,
     /// Counters of the server.
     pub metrics: Arc<Metrics>,
+    /// The room's number at the relay.
+    pub number: grove_relay::Room,
+    /// The relay, where there is one.
+    pub relay: Option<Arc<Relay>>,
     /// Time 0 of the room.
     pub started: Instant,
     /// Told when the room has ended.
     pub ended: Box<dyn Fn(&str) + Send>,
 }
 
-/// Starts the task of a room.
-pub fn spawn(room: Room, context: Context) -> Handle {
+/// Starts the task of a room. What the relay says comes in a queue of its own, which never makes the relay wait: it says
+/// little, and only about links and streams that the room ordered.
+pub fn spawn(room: Room, context: Context, relay: mpsc::UnboundedReceiver<Input>) -> Handle {
     let (handle, commands) = mpsc::channel(COMMANDS);
-    tokio::spawn(run(room, context, commands));
+    tokio::spawn(run(room, context, commands, relay));
     handle
 }
 
@@ -85,6 +91,11 @@ impl Drop for Stay {
         }
         context.metrics.participants.dec_by(self.people);
         context.metrics.rooms.dec();
+        if let Some(relay) = &context.relay {
+            relay.command(grove_relay::Command::Leave {
+                room: context.number,
+            });
+        }
         if std::thread::panicking() {
             tracing::error!(room, members = self.outboxes.len(), "room broke");
         } else {
@@ -94,7 +105,12 @@ impl Drop for Stay {
     }
 }
 
-async fn run(mut room: Room, context: Context, mut commands: mpsc::Receiver<Command>) {
+async fn run(
+    mut room: Room,
+    context: Context,
+    mut commands: mpsc::Receiver<Command>,
+    mut relay: mpsc::UnboundedReceiver<Input>,
+) {
     let mut stay = Stay {
         context,
         outboxes: HashMap::new(),
@@ -114,6 +130,7 @@ async fn run(mut room: Room, context: Context, mut commands: mpsc::Receiver<Comm
         };
         let outputs = tokio::select! {
             () = wake => aside(room.count(), || room.handle_timeout(now())),
+            Some(input) = relay.recv() => aside(room.count(), || room.handle(input, now())),
             command = commands.recv() => match command {
                 None => break,
                 Some(Command::Look { answer }) => {
@@ -172,6 +189,11 @@ fn carry_out(outputs: &[Output], stay: &Stay) {
                     .get(connection)
                     .inspect(|outbox| outbox.close(*why));
             }
+            Output::Relay(command) => {
+                if let Some(relay) = &context.relay {
+                    relay.command(command.clone());
+                }
+            }
             Output::Joined { resumed } => {
                 context.metrics.joined(*resumed);
                 tracing::info!(room = context.label, resumed, "participant joined");
@@ -199,6 +221,8 @@ mod tests {
                 id: "room".into(),
                 label: "label".into(),
                 metrics: metrics.clone(),
+                number: 1,
+                relay: None,
                 started: Instant::now(),
                 ended: Box::new(move |id| ended.send(id.to_owned()).expect("somebody listens")),
             },

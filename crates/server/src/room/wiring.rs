@@ -2,10 +2,12 @@
 //!
 //! Owns the links of a room, the edges as last ordered, and the old edges that go on until a new one has delivered.
 //! Takes the plan's changes in order; hands out orders per node. An order names one pair or one edge and may be given
-//! twice without harm. Memory: one entry per link and per edge; a change costs the logarithm of that, except that
+//! twice without harm. Those for the relay come out as commands in its own words ([`super::relay`]). Memory: one entry per link and per edge; a change costs the logarithm of that, except that
 //! [`Wiring::all`] and [`Wiring::remove`] walk the room.
 
-use crate::signal::message::{EdgeReason, Node, Order, StreamRef};
+use super::relay::{self, RELAY};
+use crate::signal::message::{EdgeReason, Node, Order, RelayLink, StreamRef};
+use grove_relay::{Command, Token};
 use grove_tree::{Edge, EdgeChange, Layers, Millis, NodeId, Reason, StreamId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +35,8 @@ struct Link {
     made: Millis,
     /// When the last edge left it.
     idle: Option<Millis>,
+    /// What it is opened with, where one end is the relay.
+    token: Option<Token>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -49,16 +53,33 @@ struct Retiring {
 }
 
 /// The links and edges of one room.
-#[derive(Debug, Default)]
+#[derive(Default)]
+#[expect(missing_debug_implementations, reason = "holds secrets")]
 pub struct Wiring {
+    relay: Option<relay::Orders>,
     links: BTreeMap<Pair, Link>,
     edges: BTreeMap<(StreamId, Node), Wire>,
     unserved: BTreeMap<(StreamId, Node), EdgeReason>,
     retiring: BTreeMap<(StreamId, Node, Node), Retiring>,
     orders: BTreeMap<Node, Vec<Order>>,
+    /// Streams that the relay was told a parent of.
+    relayed: BTreeSet<StreamId>,
 }
 
 impl Wiring {
+    /// Nothing yet. Without a `relay` no node may have its number.
+    pub fn new(relay: Option<relay::Orders>) -> Self {
+        Self {
+            relay,
+            ..Self::default()
+        }
+    }
+
+    /// The relay, where there is one.
+    pub fn relay(&mut self) -> Option<&mut relay::Orders> {
+        self.relay.as_mut()
+    }
+
     /// Obeys the plan.
     pub fn handle_changes(&mut self, changes: &[EdgeChange], now: Millis) {
         for change in changes {
@@ -73,7 +94,8 @@ impl Wiring {
         let Some(edge) = change.new else {
             self.edges.remove(&(stream, child));
             if let Some(was) = was.filter(|_| change.make_before_break) {
-                // The child is leaving, and goes on feeding for a moment what it gets, if it gets anything yet.
+                // The child is leaving, or a relay that is no longer needed here, and goes on feeding for a moment what
+                // it gets, if it gets anything yet.
                 if was.edge.feed {
                     let key = (stream, child, node(was.edge.parent));
                     self.retiring.insert(
@@ -90,6 +112,9 @@ impl Wiring {
                 self.release(stream, child, was.edge);
             }
             self.end_overlap(stream, child);
+            if child == RELAY {
+                return;
+            }
             let why = reason(change.reason).unwrap_or(EdgeReason::Ended);
             match why {
                 EdgeReason::Ended => self.unserved.remove(&(stream, child)),
@@ -108,6 +133,9 @@ impl Wiring {
         };
         self.edges
             .insert((stream, child), Wire { edge, reason: why });
+        if child == RELAY {
+            self.relayed.insert(stream);
+        }
         let waited = self.unserved.remove(&(stream, child)).is_some();
         let resumed = self.retiring.remove(&(stream, child, parent));
         if moved && let Some(was) = was.filter(|was| was.edge.feed) {
@@ -206,6 +234,9 @@ impl Wiring {
             self.order(if a == gone { b } else { a }, Order::Unlink { peer: gone });
         }
         self.orders.remove(&gone);
+        if gone == RELAY {
+            self.relayed.clear();
+        }
         self.settle(now);
     }
 
@@ -245,13 +276,21 @@ impl Wiring {
         std::mem::take(&mut self.orders)
     }
 
+    /// What the relay has to do since the last call.
+    pub fn take_commands(&mut self) -> Vec<Command> {
+        self.relay
+            .as_mut()
+            .map_or_else(Vec::new, relay::Orders::take)
+    }
+
     /// Everything that holds for one node: for a newcomer, and for one that comes back.
     pub fn all(&self, me: Node) -> Vec<Order> {
         let links = self.links.iter().filter_map(|(&(a, b), link)| {
             let peer = if a == me { b } else { a };
-            (a == me || b == me).then_some(Order::Link {
+            (a == me || b == me).then(|| Order::Link {
                 peer,
                 offer: link.offerer == me,
+                relay: self.words(link.token),
             })
         });
         let parent = |wire: &Wire| node(wire.edge.parent);
@@ -303,28 +342,38 @@ impl Wiring {
             link.idle = None;
             return;
         }
-        self.links.insert(
-            pair(parent, child),
-            Link {
-                offerer: parent,
-                made: now,
-                idle: None,
-            },
-        );
-        self.order(
-            parent,
-            Order::Link {
-                peer: child,
-                offer: true,
-            },
-        );
-        self.order(
-            child,
-            Order::Link {
-                peer: parent,
-                offer: false,
-            },
-        );
+        let offerer = if parent == RELAY { child } else { parent };
+        let mut link = Link {
+            offerer,
+            made: now,
+            idle: None,
+            token: None,
+        };
+        if let Some(relay) = self
+            .relay
+            .as_mut()
+            .filter(|_| parent == RELAY || child == RELAY)
+        {
+            link.token = Some(relay.link(offerer));
+        }
+        self.links.insert(pair(parent, child), link);
+        for (end, peer) in [(parent, child), (child, parent)] {
+            if end != RELAY {
+                let order = Order::Link {
+                    peer,
+                    offer: end == offerer,
+                    relay: self.words(link.token),
+                };
+                self.order(end, order);
+            }
+        }
+    }
+
+    fn words(&self, token: Option<Token>) -> Option<RelayLink> {
+        self.relay
+            .as_ref()
+            .zip(token)
+            .map(|(relay, token)| relay.words(token))
     }
 
     fn end_overlap(&mut self, stream: StreamId, child: Node) {
@@ -353,11 +402,24 @@ impl Wiring {
     }
 
     fn order(&mut self, to: Node, order: Order) {
+        if let Some(relay) = self.relay.as_mut().filter(|_| to == RELAY) {
+            return relay.give(order);
+        }
         self.orders.entry(to).or_default().push(order);
     }
 
-    /// Notes which links carry nothing, and since when.
+    /// Notes which links carry nothing, and since when; lets the relay forget streams that it has no part in any more.
     fn settle(&mut self, now: Millis) {
+        let over = self.relayed.iter().copied().filter(|&stream| {
+            let edges = (stream, Node::MIN, Node::MIN)..=(stream, Node::MAX, Node::MAX);
+            let mut still_fed = self.retiring.range(edges).map(|(key, _)| key.2);
+            !self.edges.contains_key(&(stream, RELAY)) && !still_fed.any(|parent| parent == RELAY)
+        });
+        for stream in over.collect::<Vec<_>>() {
+            self.relayed.remove(&stream);
+            self.end_overlap(stream, RELAY);
+            self.order(RELAY, parent_order(stream, None, EdgeReason::Ended));
+        }
         let fed = self
             .edges
             .iter()

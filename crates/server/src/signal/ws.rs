@@ -1,8 +1,5 @@
 //! One WebSocket: the awaiting half of signalling. Reads frames within the caps, hands messages to the room, and
 //! writes what the outbox holds. Nothing that one connection does makes another wait.
-//!
-//! Anything but an upgrade is refused (426), and upgrades without the exact `Origin` (403), without the subprotocol
-//! (400), above the connection cap and while the server stops (503).
 
 use super::close::Close;
 use super::limit::{Limit, Verdict};
@@ -15,11 +12,12 @@ use crate::room::registry::CreateError;
 use crate::room::task::{Command, Handle};
 use crate::room::{ConnectionId, Input};
 use crate::server::{Phase, Shared};
+use crate::web::upgrade;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use std::sync::Arc;
@@ -42,80 +40,13 @@ pub async fn upgrade(
     headers: HeaderMap,
     socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    let refuse = |status: StatusCode, limit, words: &'static str| {
-        shared.metrics.refused(limit);
-        (status, words).into_response()
-    };
-    let Ok(socket) = socket else {
-        let words = "This address speaks WebSocket (version 13) and nothing else. A proxy in between must pass on \
-                     `Upgrade` and `Connection`.\n";
-        return refuse(StatusCode::UPGRADE_REQUIRED, "upgrade", words);
-    };
-    if !is_own_origin(&headers, &shared) {
-        let words =
-            "This page may not use this server: its origin is not the server's public address.\n";
-        return refuse(StatusCode::FORBIDDEN, "origin", words);
+    match upgrade::admit(&shared, &headers, socket, SUBPROTOCOL, Phase::Running) {
+        Err(refusal) => refusal,
+        Ok((socket, counted)) => socket
+            .max_message_size(MAX_READ)
+            .max_frame_size(MAX_READ)
+            .on_upgrade(move |socket| async move { serve(socket, counted.shared()).await }),
     }
-    let offered = headers
-        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    if !offered
-        .flat_map(|value| value.split(','))
-        .any(|name| name.trim() == SUBPROTOCOL)
-    {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            "subprotocol",
-            "The WebSocket subprotocol must be grove.v1.\n",
-        );
-    }
-    if *shared.phase.borrow() != Phase::Running {
-        return refuse(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "draining",
-            "The server is stopping; try again soon.\n",
-        );
-    }
-    if shared.metrics.connections.inc() >= shared.config.signal.max_connections as i64 {
-        shared.metrics.connections.dec();
-        return refuse(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "connections",
-            "The server is full; try again later.\n",
-        );
-    }
-    let counted = Counted(shared.clone());
-    socket
-        .protocols([SUBPROTOCOL])
-        .max_message_size(MAX_READ)
-        .max_frame_size(MAX_READ)
-        .on_upgrade(move |socket| async move { serve(socket, &counted.0).await })
-}
-
-/// A place under the connection cap, given back however the connection ends.
-struct Counted(Arc<Shared>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.metrics.connections.dec();
-    }
-}
-
-/// Exactly the public address, or, where none is configured, exactly the host that the page asked.
-fn is_own_origin(headers: &HeaderMap, shared: &Shared) -> bool {
-    let text = |name| {
-        let mut values = headers.get_all(name).iter();
-        let only = values.next().filter(|_| values.next().is_none());
-        only.and_then(|value| value.to_str().ok())
-    };
-    let Some(origin) = text(header::ORIGIN) else {
-        return false;
-    };
-    if !shared.config.public_url.is_empty() {
-        return origin == shared.config.public_url;
-    }
-    text(header::HOST).is_some_and(|host| origin == format!("{}://{host}", shared.scheme()))
 }
 
 async fn serve(socket: WebSocket, shared: &Arc<Shared>) {
@@ -139,7 +70,7 @@ async fn serve(socket: WebSocket, shared: &Arc<Shared>) {
             .await;
     }
     if let Some(why) = why {
-        shared.metrics.closed(why);
+        shared.metrics.closed(why.code());
         tracing::debug!(connection = connection.0, code = why.code(), "closed");
     }
     drop(outbox);
@@ -248,7 +179,10 @@ impl Client<'_> {
         }
         match message {
             ClientMessage::Ping { n } => self.tell(&ServerMessage::Pong { n }),
-            ClientMessage::Create { policy } => self.create(policy.unwrap_or(Policy::Auto)),
+            ClientMessage::Create {
+                policy,
+                never_relay,
+            } => self.create(policy, never_relay.unwrap_or(false)),
             ClientMessage::Look { room } => match self.shared.rooms.find(&room) {
                 Some(handle) => {
                     let (answer, looked) = oneshot::channel();
@@ -290,7 +224,7 @@ impl Client<'_> {
         }
     }
 
-    fn create(&mut self, policy: Policy) {
+    fn create(&mut self, policy: Option<Policy>, never_relay: bool) {
         if *self.shared.phase.borrow() != Phase::Running {
             return self.error(
                 ErrorCode::Draining,
@@ -305,7 +239,11 @@ impl Client<'_> {
                 Some("create"),
             );
         }
-        match self.shared.rooms.create(policy) {
+        let policy = policy.unwrap_or_else(|| match self.shared.config.rooms.preset.policy() {
+            Policy::Relay if never_relay => Policy::Auto,
+            preset => preset,
+        });
+        match self.shared.rooms.create(policy, never_relay) {
             Ok(room) => {
                 self.created += 1;
                 self.tell(&ServerMessage::Created { room });

@@ -1,11 +1,14 @@
-//! HTTP: the app's pages, health, metrics, and the headers that all of them carry. Signalling is mounted here.
+//! HTTP: the app's pages, health, metrics, and the headers that all of them carry. Signalling and links to
+//! the relay are mounted here.
 
 pub mod assets;
 pub mod headers;
 pub mod health;
+pub mod upgrade;
 
+use crate::relay;
 use crate::server::Shared;
-use crate::signal::ws;
+use crate::signal;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
@@ -17,7 +20,8 @@ pub use assets::has_app;
 /// Everything that this server answers.
 pub fn router(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route("/api/v1/signal", get(ws::upgrade))
+        .route("/api/v1/signal", get(signal::ws::upgrade))
+        .route("/api/v1/relay", get(relay::ws::upgrade))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))

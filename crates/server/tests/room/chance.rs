@@ -1,7 +1,9 @@
 //! Random inputs: nothing panics, and clients that obey do what the plan says.
 
-use crate::world::{World, camera, join};
+use crate::world::{ROOM, World, camera, join};
+use grove_relay::{Event, Lost};
 use grove_server::room::ConnectionId;
+use grove_server::room::relay::RELAY;
 use grove_server::signal::message::*;
 use proptest::prelude::*;
 
@@ -25,6 +27,12 @@ enum Step {
         who: usize,
     },
     EverybodyReady,
+    RelayReady,
+    RelaySays {
+        up: bool,
+        peer: Node,
+    },
+    RelayStarts,
     Pass {
         millis: u64,
     },
@@ -38,24 +46,31 @@ fn policy() -> impl Strategy<Value = Policy> {
     prop_oneof![
         Just(Policy::Mesh),
         Just(Policy::Auto),
+        Just(Policy::Relay),
         (1..4_u8).prop_map(|branching| Policy::Tree { branching })
     ]
 }
 
+fn why_lost() -> impl Strategy<Value = LostReason> {
+    prop_oneof![Just(LostReason::Silent), Just(LostReason::Never)]
+}
+
 fn message() -> impl Strategy<Value = ClientMessage> {
-    let why = prop_oneof![Just(LostReason::Silent), Just(LostReason::Never)];
     let layer = prop_oneof![Just(None), (0..4_u8).prop_map(Some)];
     prop_oneof![
         2 => Just(ClientMessage::Leave),
         3 => (0..2_u8).prop_map(|stream| ClientMessage::Publish { publication: Publication { stream, ..camera() } }),
         1 => (0..2_u8).prop_map(|stream| ClientMessage::Unpublish { stream }),
         2 => (stream(), layer).prop_map(|(stream, layer)| ClientMessage::Want { wants: vec![Want { stream, layer }] }),
-        4 => (0..12_u16, why).prop_map(|(peer, why)| ClientMessage::Lost { peer, why }),
+        4 => (0..12_u16, why_lost()).prop_map(|(peer, why)| ClientMessage::Lost { peer, why }),
         1 => (stream(), 0..12_u16).prop_map(|(stream, parent)| ClientMessage::Ready { stream, parent }),
         2 => (0..40_000_000_u64).prop_map(|uplink| {
             ClientMessage::Report(Report { uplink_bps: Some(uplink), ..Report::default() })
         }),
-        1 => policy().prop_map(|policy| ClientMessage::SetPolicy { policy }),
+        1 => (policy(), prop::option::of(any::<bool>())).prop_map(|(policy, never_relay)| {
+            ClientMessage::SetPolicy { policy, never_relay }
+        }),
+        2 => why_lost().prop_map(|why| ClientMessage::Lost { peer: RELAY, why }),
         1 => Just(ClientMessage::Trees { watch: true }),
         1 => (0..12_u16).prop_map(|to| ClientMessage::Mail { to, body: "AAAA".into() }),
     ]
@@ -70,6 +85,9 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (who(), message().prop_map(Box::new)).prop_map(|(who, message)| Step::Say { who, message }),
         6 => who().prop_map(|who| Step::Ready { who }),
         1 => Just(Step::EverybodyReady),
+        3 => Just(Step::RelayReady),
+        2 => (any::<bool>(), 0..12_u16).prop_map(|(up, peer)| Step::RelaySays { up, peer }),
+        1 => Just(Step::RelayStarts),
         4 => prop_oneof![0..3_000_u64, 0..40_000_u64].prop_map(|millis| Step::Pass { millis }),
     ]
 }
@@ -126,6 +144,20 @@ fn take_step(world: &mut World, people: &mut People, step: Step) {
             }
         }
         Step::EverybodyReady => world.everybody_is_ready(),
+        Step::RelayReady => {
+            for (stream, (parent, _)) in world.relay.parents.clone() {
+                world.relay_has(stream, parent);
+            }
+        }
+        Step::RelaySays { up, peer } => {
+            let (room, why) = (ROOM, Lost::Silent);
+            world.hear_relay(if up {
+                Event::Up { room, peer }
+            } else {
+                Event::Lost { room, peer, why }
+            });
+        }
+        Step::RelayStarts => world.restart_relay(),
         Step::Pass { millis } => world.pass(millis),
     }
 }
@@ -134,8 +166,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, max_shrink_iters: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn clients_that_obey_stand_as_the_plan_says(first in policy(), steps in prop::collection::vec(step(), 1..60)) {
-        let mut world = World::new(first);
+    fn clients_that_obey_stand_as_the_plan_says(
+        first in policy(),
+        relay in prop::bool::weighted(0.8),
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut world = if relay || first == Policy::Relay { World::with_relay(first) } else { World::new(first) };
         let mut people = People::new();
         for step in steps {
             take_step(&mut world, &mut people, step);

@@ -247,8 +247,8 @@ fn a_full_room_refuses_and_one_who_leaves_makes_room() {
     let mut small = crate::world::settings();
     small.people = 1;
     let mut world = World::new(Policy::Mesh);
-    world.room =
-        grove_server::room::state::Room::new(small, Policy::Mesh, 0).expect("the policy is one");
+    world.room = grove_server::room::state::Room::new(small, crate::world::opening(Policy::Mesh))
+        .expect("the policy is one");
     let a = world.enter();
     let b = world.enter();
     assert!(matches!(

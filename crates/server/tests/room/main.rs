@@ -3,5 +3,6 @@
 mod chance;
 mod coming_and_going;
 mod orders;
+mod relay;
 mod talk;
 mod world;

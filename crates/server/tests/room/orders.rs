@@ -39,7 +39,8 @@ fn a_stream_brings_a_link_before_its_first_edge_and_the_parent_offers() {
         [
             Order::Link {
                 peer: 2,
-                offer: true
+                offer: true,
+                relay: None
             },
             Order::Feed {
                 stream,
@@ -60,7 +61,8 @@ fn a_stream_brings_a_link_before_its_first_edge_and_the_parent_offers() {
         [
             Order::Link {
                 peer: 1,
-                offer: false
+                offer: false,
+                relay: None
             },
             parent
         ]
@@ -148,6 +150,7 @@ fn a_change_of_policy_keeps_the_old_parent_until_the_child_is_ready() {
         root,
         ClientMessage::SetPolicy {
             policy: Policy::Mesh,
+            never_relay: None,
         },
     );
     world.pass(3_000);
@@ -295,6 +298,7 @@ fn an_old_parent_stops_when_the_link_is_lost_on_which_it_still_feeds() {
         root,
         ClientMessage::SetPolicy {
             policy: Policy::Mesh,
+            never_relay: None,
         },
     );
     assert_eq!(

@@ -81,9 +81,11 @@ fn fields_out_of_bounds_are_named_and_nothing_else_happens() {
         },
         ClientMessage::SetPolicy {
             policy: Policy::Tree { branching: 0 },
+            never_relay: None,
         },
         ClientMessage::SetPolicy {
             policy: Policy::Tree { branching: 17 },
+            never_relay: None,
         },
         ClientMessage::Chat {
             body: "A".repeat(8193),

@@ -2,9 +2,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use grove_relay::{Command, Event};
 use grove_server::room::member::Token;
+use grove_server::room::relay::RELAY;
 use grove_server::room::state::Room;
-use grove_server::room::{ConnectionId, Input, Output, Settings};
+use grove_server::room::{ConnectionId, Input, Opening, Output, RelaySettings, Settings};
 use grove_server::signal::close::Close;
 use grove_server::signal::message::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,8 +23,35 @@ pub fn settings() -> Settings {
         uplink: 20_000_000,
         slots: 64,
         ice_servers: Vec::new(),
+        relay: None,
     }
 }
+
+/// The same, with a relay.
+pub fn relay_settings() -> Settings {
+    let relay = RelaySettings {
+        egress: 1_000_000_000,
+        slots: 4096,
+    };
+    Settings {
+        relay: Some(relay),
+        ..settings()
+    }
+}
+
+pub fn opening(policy: Policy) -> Opening {
+    Opening {
+        policy,
+        never_relay: false,
+        number: ROOM,
+        instance: "first".into(),
+        key: [7; 32],
+        unix_ms: 1_700_000_000_000,
+    }
+}
+
+/// The room's number at the relay.
+pub const ROOM: grove_relay::Room = 42;
 
 /// Unpadded base64url of `length` bytes that `seed` decides.
 pub fn text(seed: u64, length: usize) -> String {
@@ -77,6 +106,8 @@ pub struct Shadow {
     pub node: Node,
     pub token: String,
     pub links: BTreeMap<Node, bool>,
+    /// What the link to a relay is opened with.
+    pub relays: BTreeMap<Node, RelayLink>,
     pub feeds: BTreeMap<(StreamRef, Node), (Vec<u8>, u32)>,
     pub parents: BTreeMap<StreamRef, (Option<Node>, Vec<u8>)>,
     pub people: BTreeSet<Node>,
@@ -86,13 +117,21 @@ impl Shadow {
     fn obey(&mut self, orders: &Orders) {
         if orders.reset {
             self.links.clear();
+            self.relays.clear();
             self.feeds.clear();
             self.parents.clear();
         }
         for order in &orders.changes {
             match order.clone() {
-                Order::Link { peer, offer } => drop(self.links.insert(peer, offer)),
-                Order::Unlink { peer } => drop(self.links.remove(&peer)),
+                Order::Link { peer, offer, relay } => {
+                    assert_eq!(relay.is_some(), peer == RELAY);
+                    self.links.insert(peer, offer);
+                    relay.map(|relay| self.relays.insert(peer, relay));
+                }
+                Order::Unlink { peer } => {
+                    self.links.remove(&peer);
+                    self.relays.remove(&peer);
+                }
                 Order::Feed {
                     stream,
                     child,
@@ -156,6 +195,107 @@ impl Shadow {
     }
 }
 
+/// What the relay has been told, in one room.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RelayShadow {
+    pub is_in: bool,
+    pub links: BTreeMap<Node, String>,
+    pub feeds: BTreeMap<(StreamRef, Node), (Vec<u8>, u32)>,
+    pub parents: BTreeMap<StreamRef, (Node, Vec<u8>)>,
+    /// What came to it.
+    pub has: BTreeSet<StreamRef>,
+}
+
+fn stream_ref(stream: grove_relay::Stream) -> StreamRef {
+    StreamRef {
+        node: stream.node(),
+        stream: stream.stream(),
+    }
+}
+
+impl RelayShadow {
+    /// The same in a participant's words.
+    fn as_participant(&self) -> Shadow {
+        let parents = self.parents.iter();
+        let parents =
+            parents.map(|(stream, (parent, layers))| (*stream, (Some(*parent), layers.clone())));
+        Shadow {
+            node: RELAY,
+            links: self.links.keys().map(|peer| (*peer, false)).collect(),
+            feeds: self.feeds.clone(),
+            parents: parents.collect(),
+            ..Shadow::default()
+        }
+    }
+
+    fn obey(&mut self, command: &Command) {
+        if let Command::Enter { room, node } = command {
+            assert_eq!((*room, *node), (ROOM, RELAY));
+            self.is_in = true;
+            return;
+        }
+        if let Command::Leave { room } = command {
+            assert_eq!(*room, ROOM);
+            *self = Self::default();
+            return;
+        }
+        assert!(self.is_in, "it is not in the room: {command:?}");
+        match command.clone() {
+            Command::Enter { .. } | Command::Leave { .. } => {}
+            Command::Link { peer, token, .. } => {
+                self.links.insert(peer, URL_SAFE_NO_PAD.encode(token.0));
+            }
+            Command::Unlink { peer, .. } => drop(self.links.remove(&peer)),
+            Command::Feed {
+                stream,
+                child,
+                layers,
+                rate_bps,
+                ..
+            } => {
+                let stream = stream_ref(stream);
+                assert!(
+                    self.links.contains_key(&child),
+                    "the relay feeds {child} without a link"
+                );
+                assert!(
+                    self.has.contains(&stream),
+                    "the relay feeds {stream:?}, which it has not got"
+                );
+                let layers = layers.iter().collect();
+                self.feeds
+                    .insert((stream, child), (layers, rate_bps as u32));
+            }
+            Command::Release { stream, child, .. } => {
+                self.feeds.remove(&(stream_ref(stream), child));
+            }
+            Command::Parent {
+                stream,
+                parent,
+                layers,
+                ..
+            } => {
+                let parent = parent.expect("a relay without a parent is not in the tree");
+                assert!(
+                    self.links.contains_key(&parent),
+                    "the relay hears {parent} without a link"
+                );
+                let layers = layers.iter().collect();
+                self.parents.insert(stream_ref(stream), (parent, layers));
+            }
+            Command::Forget { stream, .. } => {
+                let stream = stream_ref(stream);
+                self.parents.remove(&stream);
+                self.has.remove(&stream);
+                assert!(
+                    self.feeds.keys().all(|(fed, _)| *fed != stream),
+                    "the relay forgets {stream:?}, which it feeds"
+                );
+            }
+        }
+    }
+}
+
 /// No two rooms give out the same token.
 static TOKENS: AtomicU64 = AtomicU64::new(1);
 
@@ -167,18 +307,33 @@ pub struct World {
     twice: BTreeMap<ConnectionId, Shadow>,
     pub heard: BTreeMap<ConnectionId, Vec<ServerMessage>>,
     pub closed: BTreeMap<ConnectionId, Close>,
+    pub relay: RelayShadow,
+    relay_twice: RelayShadow,
+    starts: u32,
     last: u64,
 }
 
 impl World {
     pub fn new(policy: Policy) -> Self {
+        Self::of(Room::new(settings(), opening(policy)).expect("the policy is one"))
+    }
+
+    /// A room that may use a relay.
+    pub fn with_relay(policy: Policy) -> Self {
+        Self::of(Room::new(relay_settings(), opening(policy)).expect("the policy is one"))
+    }
+
+    fn of(room: Room) -> Self {
         Self {
-            room: Room::new(settings(), policy, 1_700_000_000_000).expect("the policy is one"),
+            room,
             now: 1_000,
             shadows: BTreeMap::new(),
             twice: BTreeMap::new(),
             heard: BTreeMap::new(),
             closed: BTreeMap::new(),
+            relay: RelayShadow::default(),
+            relay_twice: RelayShadow::default(),
+            starts: 0,
             last: 0,
         }
     }
@@ -241,6 +396,33 @@ impl World {
         self.say(reporter, ClientMessage::Lost { peer, why });
     }
 
+    /// The relay says something.
+    pub fn hear_relay(&mut self, event: Event) {
+        self.handle(Input::Relay(event));
+    }
+
+    /// A stream came to the relay from this parent.
+    pub fn relay_has(&mut self, stream: StreamRef, parent: Node) {
+        if self.relay.parents.get(&stream).map(|known| known.0) == Some(parent) {
+            self.relay.has.insert(stream);
+            self.relay_twice.has.insert(stream);
+        }
+        self.hear_relay(Event::Ready {
+            room: ROOM,
+            stream: grove_relay::Stream::new(stream.node, stream.stream),
+            parent,
+        });
+    }
+
+    /// The relay loses all that it knew.
+    pub fn restart_relay(&mut self) {
+        self.relay = RelayShadow::default();
+        self.relay_twice = RelayShadow::default();
+        self.starts += 1;
+        let instance = format!("start {}", self.starts);
+        self.handle(Input::RelayStarted { instance });
+    }
+
     fn handle(&mut self, input: Input) {
         let outputs = self.room.handle(input, self.now);
         self.carry_out(outputs);
@@ -295,6 +477,11 @@ impl World {
                     self.twice.remove(&connection);
                     self.closed.insert(connection, why);
                 }
+                Output::Relay(command) => {
+                    self.relay.obey(&command);
+                    self.relay_twice.obey(&command);
+                    self.relay_twice.obey(&command);
+                }
                 Output::Joined { .. } | Output::Moved { .. } => {}
             }
         }
@@ -326,15 +513,18 @@ impl World {
     /// Every child says that its stream comes from its parent, until nothing new follows from it.
     pub fn everybody_is_ready(&mut self) {
         for _ in 0..20 {
-            let before = self.shadows.clone();
-            for (connection, shadow) in before.clone() {
+            let before = (self.shadows.clone(), self.relay.clone());
+            for (stream, (parent, _)) in before.1.parents.clone() {
+                self.relay_has(stream, parent);
+            }
+            for (connection, shadow) in before.0.clone() {
                 for (stream, (parent, _)) in shadow.parents {
                     if let Some(parent) = parent {
                         self.say(connection, ClientMessage::Ready { stream, parent });
                     }
                 }
             }
-            if self.shadows == before {
+            if (&self.shadows, &self.relay) == (&before.0, &before.1) {
                 return;
             }
         }
@@ -344,11 +534,22 @@ impl World {
     /// What the clients do is at least what the plan says; once everybody is ready, it is exactly that.
     pub fn check(&self, exactly: bool) {
         assert_eq!(self.shadows, self.twice, "orders given twice do harm");
-        let by_node: BTreeMap<Node, &Shadow> = self
+        assert_eq!(self.relay, self.relay_twice, "orders given twice do harm");
+        let relay = self.relay.as_participant();
+        let mut by_node: BTreeMap<Node, &Shadow> = self
             .shadows
             .values()
             .map(|shadow| (shadow.node, shadow))
             .collect();
+        for shadow in by_node.values() {
+            if let Some(link) = shadow.relays.get(&RELAY) {
+                let expected = self.relay.links.get(&shadow.node);
+                assert_eq!(expected, Some(&link.token), "{}", shadow.node);
+            }
+        }
+        if self.relay.is_in {
+            by_node.insert(RELAY, &relay);
+        }
         let mut feeds: BTreeMap<Node, BTreeSet<(StreamRef, Node)>> = BTreeMap::new();
         let mut parents: BTreeMap<Node, usize> = BTreeMap::new();
         for tree in self.room.plan().trees() {
@@ -395,7 +596,12 @@ impl World {
                 }
             }
         }
-        let present: BTreeSet<Node> = self.room.participants().map(|one| one.node).collect();
+        let present: BTreeSet<Node> = self
+            .room
+            .participants()
+            .map(|one| one.node)
+            .chain(self.room.relays())
+            .collect();
         for (node, shadow) in by_node
             .into_iter()
             .filter(|(node, _)| present.contains(node))
@@ -405,10 +611,11 @@ impl World {
                 .values()
                 .filter(|(parent, _)| parent.is_some())
                 .count();
-            assert_eq!(
-                told,
-                parents.get(&node).copied().unwrap_or(0),
-                "{node} hears from somebody the plan does not know"
+            let planned = parents.get(&node).copied().unwrap_or(0);
+            // A relay that is taken out of a tree goes on for those who move away from it.
+            assert!(
+                told == planned || (node == RELAY && told > planned && !exactly),
+                "{node} hears {told}, in the plan {planned}"
             );
             if exactly {
                 let fed = feeds.get(&node).cloned().unwrap_or_default();

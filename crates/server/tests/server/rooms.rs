@@ -29,7 +29,8 @@ async fn two_people_meet_and_are_told_who_feeds_whom() {
         [
             Order::Link {
                 peer: 2,
-                offer: true
+                offer: true,
+                relay: None
             },
             Order::Feed { child: 2, .. }
         ]
@@ -40,7 +41,8 @@ async fn two_people_meet_and_are_told_who_feeds_whom() {
         [
             Order::Link {
                 peer: 1,
-                offer: false
+                offer: false,
+                relay: None
             },
             Order::Parent {
                 parent: Some(1),

@@ -1,6 +1,7 @@
 //! What members say: checked, obeyed, passed on.
 
 use super::{Room, UPLINKS};
+use crate::room::relay::RELAY;
 use crate::room::{member, wiring};
 use crate::signal::message::{
     ClientMessage, DescriptionKind, ErrorCode, LostReason, Node, Publication, Report,
@@ -103,14 +104,10 @@ impl Room {
                     self.picture.handle_watcher();
                 }
             }
-            ClientMessage::SetPolicy { policy } => match member::check_policy(policy) {
-                Err(words) => self.complain(from, ErrorCode::BadField, words, "set_policy"),
-                Ok(planned) => {
-                    self.policy = policy;
-                    self.tell_all(ServerMessage::PolicyChanged { policy, by: from });
-                    self.fact(Fact::Policy(planned), now);
-                }
-            },
+            ClientMessage::SetPolicy {
+                policy,
+                never_relay,
+            } => self.set_policy(from, policy, never_relay, now),
             ClientMessage::Ping { n } => self.tell(from, ServerMessage::Pong { n }),
             ClientMessage::Create { .. } | ClientMessage::Join(_) | ClientMessage::Look { .. } => {
                 self.complain(
@@ -173,7 +170,7 @@ impl Room {
         self.tell_others(from, ServerMessage::Unpublished { stream });
     }
 
-    fn ready(&mut self, child: Node, stream: StreamRef, parent: Node, now: Millis) {
+    pub(super) fn ready(&mut self, child: Node, stream: StreamRef, parent: Node, now: Millis) {
         if stream.stream > 15 {
             return;
         }
@@ -193,6 +190,9 @@ impl Room {
         let Some((_, made)) = self.wiring.link_between(from, peer) else {
             return;
         };
+        if peer == RELAY {
+            return self.doubt(from, now);
+        }
         let Some(other) = self.members.get_mut(&peer) else {
             return;
         };
@@ -270,7 +270,7 @@ impl Room {
         self.wiring.link_between(from, to).is_some()
     }
 
-    fn report(&mut self, from: Node, report: &Report, now: Millis) {
+    pub(super) fn report(&mut self, from: Node, report: &Report, now: Millis) {
         self.picture.handle_report(from, report, &self.wiring);
         let heard = report
             .edges

@@ -6,8 +6,11 @@ use crate::signal::close::Close;
 use crate::signal::message::{ErrorCode, Node, Orders, ServerMessage};
 
 impl Room {
-    /// Sends the orders that have gathered. `except` gets everything at once in its welcome.
+    /// Sends the orders that have gathered. `except` gets everything at once in its welcome. The relay hears first: it
+    /// expects those who are sent to it.
     pub(super) fn flush_orders(&mut self, except: Option<Node>) {
+        let commands = self.wiring.take_commands();
+        self.outputs.extend(commands.into_iter().map(Output::Relay));
         let epoch = self.plan.epoch();
         for (node, changes) in self.wiring.take_orders() {
             if Some(node) != except {

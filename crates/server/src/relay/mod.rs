@@ -1,0 +1,112 @@
+//! The relay inside this server: its life, its orders, what it says to rooms, and the WebSockets that lead to it.
+//!
+//! The relay itself is `grove-relay`; it knows rooms as numbers and decides everything about frames. Here it is started,
+//! started again should it ever break, given the orders of rooms, and its events are taken to them. Rooms learn of a new
+//! start as an input like any other.
+
+pub mod close;
+pub mod ws;
+
+use crate::room::Input;
+use crate::room::registry::Rooms;
+use grove_relay::{AttachError, Attached, Command, Event, Handle, Settings, Stats, Token};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Between the end of a relay that broke and its next start: a fault at every start must not take a processor.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// The relay of this server.
+#[derive(Debug)]
+pub struct Relay {
+    settings: Settings,
+    /// None between the end of one and the start of the next.
+    running: RwLock<Option<Handle>>,
+}
+
+/// What a relay says, until it ends.
+pub type Events = mpsc::UnboundedReceiver<Event>;
+
+impl Relay {
+    /// Starts it. Its events are for [`supervise`].
+    pub fn start(settings: Settings) -> (Arc<Self>, Events) {
+        let (handle, events) = grove_relay::spawn(settings);
+        let running = RwLock::new(Some(handle));
+        (Arc::new(Self { settings, running }), events)
+    }
+
+    fn handle(&self) -> Option<Handle> {
+        self.running
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Replaces the one that runs, or ends it.
+    fn set(&self, handle: Option<Handle>) {
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = handle;
+    }
+
+    /// Which start of the relay this is; empty while there is none.
+    pub fn instance(&self) -> String {
+        self.handle()
+            .map_or_else(String::new, |handle| handle.instance().to_owned())
+    }
+
+    /// Gives an order of a room.
+    pub fn command(&self, command: Command) {
+        // Whatever is ordered while there is none is ordered again after the next start.
+        if let Some(handle) = self.handle() {
+            handle.command(command);
+        }
+    }
+
+    /// What it counted.
+    pub fn stats(&self) -> Stats {
+        self.handle()
+            .map_or_else(Stats::default, |handle| handle.stats())
+    }
+
+    /// Opens a link, with the instance that it leads to.
+    pub async fn attach(&self, token: Token) -> Result<(Attached, String), AttachError> {
+        let handle = self.handle().ok_or(AttachError::Stopped)?;
+        let attached = handle.attach(token).await?;
+        Ok((attached, handle.instance().to_owned()))
+    }
+}
+
+/// Takes the relay's events to their rooms, and starts it anew when it ends, until the server is gone.
+pub async fn supervise(relay: Weak<Relay>, mut events: Events, rooms: Weak<Rooms>) {
+    loop {
+        while let Some(event) = events.recv().await {
+            let Some(rooms) = rooms.upgrade() else { return };
+            rooms.tell(room_of(&event), Input::Relay(event));
+        }
+        // Ends with the server, or by a fault: its handle is still ours.
+        if relay.upgrade().is_none() {
+            return;
+        }
+        tracing::error!("the relay broke; starting it anew");
+        tokio::time::sleep(PAUSE).await;
+        let Some((relay, rooms)) = relay.upgrade().zip(rooms.upgrade()) else {
+            return;
+        };
+        let (handle, fresh) = grove_relay::spawn(relay.settings);
+        let instance = handle.instance().to_owned();
+        relay.set(Some(handle));
+        events = fresh;
+        rooms.tell_all(|| Input::RelayStarted {
+            instance: instance.clone(),
+        });
+    }
+}
+
+fn room_of(event: &Event) -> grove_relay::Room {
+    match event {
+        Event::Up { room, .. }
+        | Event::Lost { room, .. }
+        | Event::Ready { room, .. }
+        | Event::Report { room, .. } => *room,
+    }
+}

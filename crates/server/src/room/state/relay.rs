@@ -1,0 +1,179 @@
+//! The relay's place in a room: when it comes and goes, what it says, and the policies that need or forbid it.
+
+use super::Room;
+use crate::room::relay::RELAY;
+use crate::room::{Settings, member, relay, wiring};
+use crate::signal::message::{ErrorCode, Node, Policy, ServerMessage};
+use grove_relay::Event;
+use grove_tree::{Fact, Kind, Millis, NodeFacts};
+
+/// Is the relay in the room's plan?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// There is none, or the room forbids it.
+    Out,
+    /// Its streams may pass there.
+    In,
+    /// Forbidden from now on: it still feeds whoever has no new parent yet.
+    Leaving,
+}
+
+/// The planner's name of a policy, or why this room cannot have it.
+pub(super) fn check_policy(
+    policy: Policy,
+    never_relay: bool,
+    settings: &Settings,
+) -> Result<grove_tree::Policy, &'static str> {
+    if policy == Policy::Relay && settings.relay.is_none() {
+        return Err("this server has no relay: choose another policy");
+    }
+    if policy == Policy::Relay && never_relay {
+        return Err("this room never uses a relay: allow it, or choose another policy");
+    }
+    member::check_policy(policy)
+}
+
+impl Room {
+    /// The relays that may stand in the trees.
+    pub fn relays(&self) -> Vec<Node> {
+        match self.relay {
+            Standing::In => vec![RELAY],
+            Standing::Out | Standing::Leaving => Vec::new(),
+        }
+    }
+
+    pub(super) fn set_policy(
+        &mut self,
+        from: Node,
+        policy: Policy,
+        never_relay: Option<bool>,
+        now: Millis,
+    ) {
+        let never_relay = never_relay.unwrap_or(self.never_relay);
+        let planned = match check_policy(policy, never_relay, &self.settings) {
+            Ok(planned) => planned,
+            Err(words) => {
+                return self.complain(from, ErrorCode::BadField, words, "set_policy");
+            }
+        };
+        (self.policy, self.never_relay) = (policy, never_relay);
+        self.tell_all(ServerMessage::PolicyChanged {
+            policy,
+            never_relay,
+            by: from,
+        });
+        if !never_relay {
+            self.enter_relay(now);
+        }
+        // What the new policy moves away from the relay is moved politely; only then the relay goes.
+        self.fact(Fact::Policy(planned), now);
+        if never_relay && self.relay == Standing::In {
+            self.relay = Standing::Leaving;
+            self.fact(Fact::Left(wiring::node_id(RELAY)), now);
+        }
+    }
+
+    /// The relay comes in, if there is one and it is not in already.
+    pub(super) fn enter_relay(&mut self, now: Millis) {
+        let Some(settings) = self.settings.relay else {
+            return;
+        };
+        match self.relay {
+            Standing::In => return,
+            Standing::Leaving => self.remove_relay(now),
+            Standing::Out => {}
+        }
+        self.relay = Standing::In;
+        if let Some(orders) = self.wiring.relay() {
+            orders.enter();
+        }
+        let facts = NodeFacts {
+            kind: Kind::Relay,
+            uplink: settings.egress,
+            forwards: true,
+            slots: settings.slots,
+        };
+        self.fact(Fact::Node(wiring::node_id(RELAY), facts), now);
+    }
+
+    /// Nothing passes there any more.
+    pub(super) fn remove_relay(&mut self, now: Millis) {
+        self.relay = Standing::Out;
+        self.doubted.clear();
+        self.wiring.remove(RELAY, now);
+        self.picture.remove(RELAY);
+        if let Some(orders) = self.wiring.relay() {
+            orders.leave();
+        }
+    }
+
+    pub(super) fn handle_relay(&mut self, event: Event, now: Millis) {
+        if self.relay == Standing::Out {
+            return;
+        }
+        match event {
+            Event::Up { peer, .. } => drop(self.doubted.remove(&peer)),
+            Event::Lost { peer, .. } => self.doubt(peer, now),
+            Event::Ready { stream, parent, .. } => {
+                let stream = wiring::stream_ref(grove_tree::StreamId(stream.0));
+                self.ready(RELAY, stream, parent, now);
+            }
+            Event::Report { report, .. } => self.report(RELAY, &relay::report(&report), now),
+        }
+    }
+
+    /// All that the relay knew is gone, its links are dead: it comes in anew.
+    pub(super) fn handle_relay_started(&mut self, instance: String, now: Millis) {
+        let Some(orders) = self.wiring.relay() else {
+            return;
+        };
+        if orders.instance() == instance {
+            return;
+        }
+        orders.set_instance(instance);
+        let was = self.relay;
+        if was != Standing::Out {
+            self.fact(Fact::Failed(wiring::node_id(RELAY)), now);
+            self.remove_relay(now);
+        }
+        if was == Standing::In {
+            self.enter_relay(now);
+        }
+    }
+
+    /// One end says that the link between the relay and `peer` does not carry. It is made anew, with a new token,
+    /// wherever the plan still needs it; a link to the server is never barred, because whoever has signalling can reach
+    /// it. What is said of a link younger than [`wiring::SETTLING`] may speak of the one before: it counts once the link
+    /// is old enough, unless it came up meanwhile.
+    ///
+    /// The relay's silence is no sign that a participant without a connection is gone: both take the same way.
+    pub(super) fn doubt(&mut self, peer: Node, now: Millis) {
+        if let Some((_, made)) = self.wiring.link_between(peer, RELAY) {
+            let due = made + wiring::SETTLING;
+            if due <= now {
+                self.relink(peer, now);
+            } else {
+                self.doubted.insert(peer, due);
+            }
+        }
+    }
+
+    pub(super) fn handle_doubts(&mut self, now: Millis) {
+        while let Some((&peer, _)) = self.doubted.iter().find(|(_, due)| **due <= now) {
+            self.doubted.remove(&peer);
+            let link = self.wiring.link_between(peer, RELAY);
+            if link.is_some_and(|(_, made)| made + wiring::SETTLING <= now) {
+                self.relink(peer, now);
+            }
+        }
+    }
+
+    fn relink(&mut self, peer: Node, now: Millis) {
+        self.doubted.remove(&peer);
+        self.fact(
+            Fact::LinkLost(wiring::node_id(peer), wiring::node_id(RELAY)),
+            now,
+        );
+        self.wiring.handle_cut(peer, RELAY, now);
+    }
+}
