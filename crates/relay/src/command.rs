@@ -194,3 +194,19 @@ pub enum Command {
         stream: Stream,
     },
 }
+
+impl Command {
+    /// The room that the order is about.
+    pub fn room(&self) -> Room {
+        match *self {
+            Command::Enter { room, .. }
+            | Command::Leave { room }
+            | Command::Link { room, .. }
+            | Command::Unlink { room, .. }
+            | Command::Feed { room, .. }
+            | Command::Release { room, .. }
+            | Command::Parent { room, .. }
+            | Command::Forget { room, .. } => room,
+        }
+    }
+}

@@ -17,14 +17,27 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod common;
+mod control;
 mod driver;
 mod event;
+mod frame;
+mod gaps;
+mod gate;
+mod keys;
+mod lane;
+mod link;
+mod meter;
 mod relay;
+mod ring;
+mod room;
+mod stream;
+mod tend;
 
 pub use command::{Command, Layers, Node, Room, Stream, Token};
 pub use driver::{AttachError, Attached, Ended, Gone, Handle, Inbound, Outbound, spawn};
 pub use event::{Counters, EdgeReport, Event, LinkReport, Lost, Report, Size, Stats};
 pub use relay::{
     Close, Deadline, Incoming, Input, Link, MAX_FRAME_BYTES, Micros, Outgoing, Output, Reason,
-    Relay, Settings,
+    Refused, Relay, Settings,
 };

@@ -3,18 +3,24 @@
 //! Time is microseconds since a moment of the caller's choice and never goes back. After each `handle_*` the caller polls
 //! outputs until there are none, then waits until [`Relay::poll_timeout`] or the next input.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
 use crate::command::{Command, Node, Room, Token};
-use crate::event::{Counters, Event, Size, Stats};
+use crate::common::{Common, Owner};
+use crate::event::{Event, Lost, Size, Stats};
+use crate::frame::MS;
+use crate::room::RoomState;
 
 /// Microseconds since a moment of the caller's choice.
 pub type Micros = u64;
 
 /// The longest message that a link carries: no browser sends a larger one (Chromium's `max-message-size`).
 pub const MAX_FRAME_BYTES: usize = 256 * 1024;
+
+/// A relay that was stopped (a busy machine, a debugger) for longer than this did not hear its peers: that is no silence.
+const STALL: Micros = 200 * MS;
 
 /// Caps on what one relay does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,8 +127,24 @@ pub enum Output {
 /// Why the core wants to be called at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// A link was ordered, and is to be there by then.
+    /// A link is to be there by then.
     Expected,
+    /// A heartbeat, or silence.
+    Link,
+    /// Pictures wait for a child, or its layers may change.
+    Lane,
+    /// A parent is to be told to begin, or to be heard no longer.
+    Stream,
+    /// Frames are missing.
+    Repair,
+    /// Key requests were merged and go up.
+    Keys,
+    /// Layers of a stream may begin or end.
+    Layers,
+    /// What a ring holds has grown old.
+    Ring,
+    /// A report.
+    Report,
 }
 
 /// When [`Relay::handle_timeout`] is due.
@@ -134,175 +156,245 @@ pub struct Deadline {
     pub why: Reason,
 }
 
-/// Nobody may attach with this token.
+/// Why a link was not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub enum Refused {
+    /// No order expects a link with this token (any more).
     Unknown,
+    /// The relay has as many links as it may.
     Full,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Relay {
-    settings: Settings,
     rooms: BTreeMap<Room, RoomState>,
     tokens: BTreeMap<Token, (Room, Node)>,
-    links: BTreeMap<Link, (Room, Node)>,
     next_link: u64,
-    outputs: VecDeque<Output>,
-    counters: Counters,
-}
-
-#[derive(Debug)]
-struct RoomState {
-    node: Node,
-    peers: BTreeMap<Node, Peer>,
-}
-
-#[derive(Debug)]
-struct Peer {
-    token: Token,
-    link: Option<Link>,
+    common: Common,
+    /// What is handled at the moment, should it fail.
+    handled: Option<(Room, Option<Node>)>,
 }
 
 impl Relay {
     /// A relay in no room.
     pub fn new(settings: Settings) -> Self {
         Self {
-            settings,
             rooms: BTreeMap::new(),
             tokens: BTreeMap::new(),
-            links: BTreeMap::new(),
             next_link: 0,
-            outputs: VecDeque::new(),
-            counters: Counters::default(),
+            common: Common::new(settings),
+            handled: None,
         }
     }
 
     /// Obeys an order.
-    pub fn handle_command(&mut self, command: Command, _now: Micros) {
+    pub fn handle_command(&mut self, command: Command, now: Micros) {
+        let common = &mut self.common;
+        let id = command.room();
+        self.handled = Some((id, None));
+        if let Command::Enter { room, node } = command {
+            let state = self
+                .rooms
+                .entry(room)
+                .or_insert_with(|| RoomState::new(room, node));
+            state.node = node;
+            return;
+        }
+        let Some(room) = self.rooms.get_mut(&id) else {
+            return;
+        };
         match command {
-            Command::Enter { room, node } => {
-                self.rooms
-                    .entry(room)
-                    .or_insert_with(|| RoomState {
-                        node,
-                        peers: BTreeMap::new(),
-                    })
-                    .node = node;
-            }
-            Command::Leave { room } => {
-                if let Some(state) = self.rooms.remove(&room) {
-                    for peer in state.peers.into_values() {
-                        self.end(peer);
-                    }
-                }
-            }
-            Command::Link { room, peer, token } => {
-                let Some(state) = self.rooms.get_mut(&room) else {
-                    return;
-                };
-                if let Some(known) = state.peers.get(&peer)
-                    && known.token == token
-                {
-                    return;
-                }
-                let former = state.peers.insert(peer, Peer { token, link: None });
-                self.tokens.insert(token, (room, peer));
+            Command::Enter { .. } => {}
+            Command::Leave { .. } => self.leave(id, Close::Ordered),
+            Command::Link { peer, token, .. } => {
+                let former = room.link(peer, token, common, now);
                 if let Some(former) = former {
-                    self.end(former);
+                    self.tokens.remove(&former);
+                }
+                self.tokens.insert(token, (id, peer));
+            }
+            Command::Unlink { peer, .. } => {
+                if let Some(token) = room.unlink(peer, common, now) {
+                    self.tokens.remove(&token);
                 }
             }
-            Command::Unlink { room, peer } => {
-                let state = self.rooms.get_mut(&room);
-                if let Some(peer) = state.and_then(|state| state.peers.remove(&peer)) {
-                    self.end(peer);
-                }
+            Command::Feed {
+                stream,
+                child,
+                layers,
+                rate_bps,
+                ..
+            } => {
+                room.feed(stream, child, layers, rate_bps, common, now);
             }
-            Command::Feed { .. }
-            | Command::Release { .. }
-            | Command::Parent { .. }
-            | Command::Forget { .. } => {}
+            Command::Release { stream, child, .. } => room.release(stream, child, common),
+            Command::Parent {
+                stream,
+                parent,
+                layers,
+                ..
+            } => {
+                room.parent(stream, parent, layers, common, now);
+            }
+            Command::Forget { stream, .. } => room.forget(stream, common),
         }
     }
 
-    /// Opens a link. A second one with the same token replaces the first.
-    pub(crate) fn attach(&mut self, token: Token, _now: Micros) -> Result<Link, Refused> {
-        let Some(&(room, node)) = self.tokens.get(&token) else {
-            self.counters.refused += 1;
-            return Err(Refused::Unknown);
-        };
-        if self.links.len() >= self.settings.links {
-            self.counters.refused += 1;
+    /// Opens the link that was ordered with this token. A second one replaces the first.
+    pub fn handle_attach(&mut self, token: Token, now: Micros) -> Result<Link, Refused> {
+        let attached = self.attach(token, now);
+        self.common.counters.refused += u64::from(attached.is_err());
+        attached
+    }
+
+    fn attach(&mut self, token: Token, now: Micros) -> Result<Link, Refused> {
+        let &(id, node) = self.tokens.get(&token).ok_or(Refused::Unknown)?;
+        self.handled = Some((id, Some(node)));
+        let room = self.rooms.get_mut(&id).ok_or(Refused::Unknown)?;
+        let former = room
+            .peers
+            .get(&node)
+            .and_then(|peer| peer.link.as_ref())
+            .map(|link| link.id);
+        if former.is_none() && self.common.links.len() >= self.common.settings.links {
             return Err(Refused::Full);
         }
-        let peer = self
-            .rooms
-            .get_mut(&room)
-            .and_then(|state| state.peers.get_mut(&node));
-        let Some(peer) = peer else {
-            return Err(Refused::Unknown);
-        };
         self.next_link += 1;
         let link = Link(self.next_link);
-        if let Some(former) = peer.link.replace(link) {
-            self.links.remove(&former);
-            self.outputs
-                .push_back(Output::Send(former, Outgoing::Close(Close::Replaced)));
-        }
-        self.links.insert(link, (room, node));
-        self.outputs
-            .push_back(Output::Event(Event::Up { room, peer: node }));
+        self.common.links.insert(link, (id, node));
+        room.attach(node, link, &mut self.common, now);
         Ok(link)
     }
 
-    /// Takes what happened on a link.
-    pub fn handle_input(&mut self, link: Link, input: Input, _now: Micros) {
-        let Some(&(room, node)) = self.links.get(&link) else {
+    /// Takes what happened on a link. A link that has ended is ignored.
+    pub fn handle_input(&mut self, link: Link, input: Input, now: Micros) {
+        let Some(&(id, node)) = self.common.links.get(&link) else {
             return;
         };
-        if input == Input::Closed {
-            self.links.remove(&link);
-            let state = self.rooms.get_mut(&room);
-            if let Some(peer) = state.and_then(|state| state.peers.get_mut(&node)) {
-                peer.link = None;
-            }
+        self.handled = Some((id, Some(node)));
+        let common = &mut self.common;
+        let Some(room) = self.rooms.get_mut(&id).filter(|room| room.has(node, link)) else {
+            common.links.remove(&link);
+            return;
+        };
+        match input {
+            Input::Came(Incoming::Frame(sealed)) => room.frame(node, sealed, common, now),
+            Input::Came(Incoming::Text(text)) => room.text(node, &text, common, now),
+            Input::Unsent(bytes) => room.unsent(node, bytes, common, now),
+            Input::Closed => room.close(node, None, common, now),
         }
     }
 
     /// Does what is due.
-    pub fn handle_timeout(&mut self, _now: Micros) {}
+    pub fn handle_timeout(&mut self, now: Micros) {
+        let late = self
+            .common
+            .deadlines
+            .first()
+            .map_or(0, |first| now.saturating_sub(first.at));
+        if late > STALL {
+            self.common.stood += late;
+        }
+        while let Some((_, owner)) = self.common.deadlines.pop(now) {
+            let (Owner::Peer(id, _) | Owner::Stream(id, _) | Owner::Room(id)) = owner;
+            self.handled = Some((id, None));
+            let Some(room) = self.rooms.get_mut(&id) else {
+                continue;
+            };
+            match owner {
+                Owner::Peer(_, node) => {
+                    room.tend_peer(node, &mut self.common, now);
+                }
+                Owner::Stream(_, key) => room.tend_stream(key, &mut self.common, now),
+                Owner::Room(_) => room.report(&mut self.common, now),
+            }
+        }
+    }
 
     /// What to do next; `None`: nothing until the next `handle_*`.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.common.poll()
     }
 
     /// When to call [`Relay::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        None
+        self.common.deadlines.first()
+    }
+
+    /// Gives up what was being handled when a `handle_*` did not return: a link's own message costs the link, anything else
+    /// the room. The others go on.
+    pub(crate) fn abandon(&mut self, now: Micros) {
+        let Some((id, node)) = self.handled.take() else {
+            return;
+        };
+        if let Some(node) = node
+            && let Some(room) = self.rooms.get_mut(&id)
+        {
+            room.close(node, Some(Close::Stopped), &mut self.common, now);
+            return;
+        }
+        let peers = self
+            .rooms
+            .get(&id)
+            .into_iter()
+            .flat_map(|room| room.peers.keys().copied());
+        for peer in peers.collect::<Vec<_>>() {
+            self.common.event(Event::Lost {
+                room: id,
+                peer,
+                why: Lost::Silent,
+            });
+        }
+        self.leave(id, Close::Stopped);
     }
 
     /// Sums and what is held.
-    pub fn stats(&mut self, _now: Micros) -> Stats {
+    pub fn stats(&mut self, now: Micros) -> Stats {
+        let mut size = Size {
+            rooms: self.rooms.len(),
+            links: self.common.links.len(),
+            ..Size::default()
+        };
+        for room in self.rooms.values_mut() {
+            size.peers += room.peers.len();
+            size.streams += room.streams.len();
+            for peer in room.peers.values_mut() {
+                peer.count_drops(&mut self.common);
+                size.edges += peer.edges.len();
+                size.queued_bytes += peer
+                    .edges
+                    .values()
+                    .map(|edge| edge.lane.bytes())
+                    .sum::<usize>();
+                size.queued_bytes += peer.link.as_ref().map_or(0, |link| link.queued());
+            }
+            for stream in room.streams.values() {
+                size.ring_bytes += stream.ring.bytes();
+                size.ring_frames += stream.ring.frames();
+                size.missing += stream.audio.pending();
+                size.missing += stream
+                    .video
+                    .iter()
+                    .flatten()
+                    .map(|gaps| gaps.pending())
+                    .sum::<usize>();
+            }
+        }
         Stats {
-            counters: self.counters,
-            size: Size {
-                rooms: self.rooms.len(),
-                peers: self.rooms.values().map(|room| room.peers.len()).sum(),
-                links: self.links.len(),
-                ..Size::default()
-            },
-            ..Stats::default()
+            counters: self.common.counters,
+            size,
+            sent_bps: self.common.sent.bps(now),
+            received_bps: self.common.received.bps(now),
         }
     }
 
-    fn end(&mut self, peer: Peer) {
-        self.tokens.remove(&peer.token);
-        if let Some(link) = peer.link {
-            self.links.remove(&link);
-            self.outputs
-                .push_back(Output::Send(link, Outgoing::Close(Close::Ordered)));
+    fn leave(&mut self, id: Room, why: Close) {
+        let Some(room) = self.rooms.remove(&id) else {
+            return;
+        };
+        for token in room.leave(&mut self.common, why) {
+            self.tokens.remove(&token);
         }
     }
 }

@@ -1,0 +1,295 @@
+//! One stream at this node: who may deliver it, what came, what is remembered, who gets it.
+
+use grove_frame::Header;
+
+use crate::Micros;
+use crate::command::{Layers, Node, Stream};
+use crate::common::Timer;
+use crate::control::Have;
+use crate::frame::{Frame, MS, Track};
+use crate::gaps::{Gaps, Verdict};
+use crate::keys::KeyRequests;
+use crate::lane::Lane;
+use crate::meter::{Delay, Rate};
+use crate::ring::Ring;
+
+/// A layer is silent when a lower one has gone on for so long and so many frames without it: its encoder stopped, or the
+/// parent fell back. The count is for cameras at one frame a second, whose layers always come one after the other.
+const LAYER_SILENT: Micros = 700 * MS;
+const LAYER_SILENT_FRAMES: u32 = 8;
+/// Key requests that one child may make: a burst, and then one per second.
+const KEY_BURST: f64 = 5.0;
+const KEY_REFILL_MS: f64 = 1000.0;
+/// Sound alone makes a stream with video ready only after this: the camera may be slow, or refused.
+const AUDIO_READY: Micros = 1000 * MS;
+/// After the new parent has delivered, frames of the old one are still welcome for so long.
+pub(crate) const GRACE: Micros = 1000 * MS;
+/// A frame so far below the highest still shows that a parent delivers.
+const NEAR: u32 = 64;
+
+/// One child of a stream.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    /// The order's layers.
+    pub layers: Layers,
+    pub lane: Lane,
+    /// The child has asked to begin (`take`), or we stopped waiting for that.
+    pub started: bool,
+    pub since: Micros,
+    /// What the child was last told that it gets.
+    pub told: Option<Layers>,
+    key_budget: f64,
+    key_budget_at: Micros,
+}
+
+impl Edge {
+    pub(crate) fn new(layers: Layers, lane: Lane, now: Micros) -> Self {
+        Self {
+            layers,
+            lane,
+            started: false,
+            since: now,
+            told: None,
+            key_budget: KEY_BURST,
+            key_budget_at: now,
+        }
+    }
+
+    /// Nothing was sent yet: the link is another.
+    pub(crate) fn reset(&mut self, now: Micros) {
+        self.started = false;
+        self.since = now;
+        self.told = None;
+        self.lane.clear();
+    }
+
+    /// May this child make one more key request? Each costs everybody in the tree.
+    pub(crate) fn may_ask_key(&mut self, now: Micros) -> bool {
+        let ms = now.saturating_sub(self.key_budget_at) as f64 / MS as f64;
+        self.key_budget = KEY_BURST.min(self.key_budget + ms / KEY_REFILL_MS);
+        self.key_budget_at = now;
+        let may = self.key_budget >= 1.0;
+        self.key_budget -= if may { 1.0 } else { 0.0 };
+        may
+    }
+}
+
+/// Somebody who delivers, or is to.
+#[derive(Debug, Clone)]
+pub(crate) struct Parent {
+    pub node: Node,
+    /// It has delivered something usable.
+    pub ready: bool,
+    first_audio: Option<Micros>,
+    /// We told it to begin.
+    pub taken: bool,
+}
+
+impl Parent {
+    pub(crate) fn new(node: Node) -> Self {
+        Self {
+            node,
+            ready: false,
+            first_audio: None,
+            taken: false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    at: Micros,
+    /// Frames of lower layers since.
+    passed: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct StreamState {
+    pub key: Stream,
+    pub parent: Option<Parent>,
+    pub previous: Option<Parent>,
+    /// Until when the former parent is heard, once the new one has delivered.
+    pub previous_until: Option<Micros>,
+    /// The layers that the order says will come.
+    pub expected: Layers,
+    pub ring: Ring,
+    pub video: [Option<Gaps>; Layers::MAX as usize],
+    pub audio: Gaps,
+    /// Sorted.
+    pub children: Vec<Node>,
+    pub keys: KeyRequests,
+    pub rate: Rate,
+    pub delay: Delay,
+    /// When layers of its edges are looked at again, if frames have come since they were.
+    pub choose_at: Option<Micros>,
+    pub timer: Timer,
+    seen: [Option<Seen>; Layers::MAX as usize],
+    given: Option<Layers>,
+}
+
+impl StreamState {
+    pub(crate) fn new(key: Stream) -> Self {
+        Self {
+            key,
+            parent: None,
+            previous: None,
+            previous_until: None,
+            expected: Layers::NONE,
+            ring: Ring::default(),
+            video: Default::default(),
+            audio: Gaps::new(false),
+            children: Vec::new(),
+            keys: KeyRequests::default(),
+            rate: Rate::default(),
+            delay: Delay::default(),
+            choose_at: None,
+            timer: Timer::default(),
+            seen: Default::default(),
+            given: None,
+        }
+    }
+
+    /// May this peer deliver frames of the stream now?
+    pub(crate) fn may_deliver(&self, peer: Node) -> bool {
+        [&self.parent, &self.previous]
+            .into_iter()
+            .flatten()
+            .any(|parent| parent.node == peer)
+    }
+
+    /// Takes note of a frame from a parent.
+    pub(crate) fn arrive(&mut self, track: Track, header: &Header, now: Micros) -> Verdict {
+        if track == Track::Audio {
+            return self.audio.accept(header, now);
+        }
+        match self.video.get_mut(usize::from(header.spatial)) {
+            Some(gaps) => gaps
+                .get_or_insert_with(|| Gaps::new(true))
+                .accept(header, now),
+            None => Verdict::Duplicate,
+        }
+    }
+
+    /// Remembers a video frame that goes on.
+    pub(crate) fn keep(&mut self, frame: &Frame) {
+        let layer = frame.header.spatial;
+        self.ring.add(frame, frame.at);
+        for (at, seen) in (0..).zip(&mut self.seen) {
+            if at == layer {
+                *seen = Some(Seen {
+                    at: frame.at,
+                    passed: 0,
+                });
+            } else if at > layer
+                && let Some(seen) = seen
+            {
+                seen.passed = seen.passed.saturating_add(1);
+            }
+        }
+        if frame.header.is_key() {
+            self.keys.satisfied(layer);
+        }
+    }
+
+    pub(crate) fn gaps(&self, layer: u8) -> Option<&Gaps> {
+        self.video.get(usize::from(layer))?.as_ref()
+    }
+
+    pub(crate) fn gaps_mut(&mut self, layer: u8) -> Option<&mut Gaps> {
+        self.video.get_mut(usize::from(layer))?.as_mut()
+    }
+
+    /// What is here of each layer, with no hole that matters: for a new parent.
+    pub(crate) fn have(&self) -> Vec<Have> {
+        (0..Layers::MAX)
+            .filter_map(|layer| {
+                let gaps = self.gaps(layer)?;
+                Some(Have {
+                    layer,
+                    generation: gaps.generation,
+                    number: gaps.whole()?,
+                })
+            })
+            .collect()
+    }
+
+    /// The parent says what it sends.
+    pub(crate) fn told(&mut self, layers: Layers) {
+        self.given = Some(layers);
+    }
+
+    /// A new parent: what the old one said no longer counts.
+    pub(crate) fn untold(&mut self) {
+        self.given = None;
+    }
+
+    /// May this layer be expected? Not while the parent says that it sends others.
+    pub(crate) fn promised(&self, layer: u8) -> bool {
+        self.given.is_none_or(|given| given.contains(layer))
+    }
+
+    /// Layers that come at present.
+    pub(crate) fn alive(&self) -> Layers {
+        let mut alive = Layers::NONE;
+        let mut newest = 0;
+        for (layer, seen) in (0..).zip(&self.seen) {
+            let Some(seen) = seen else {
+                continue;
+            };
+            let silent = newest > seen.at + LAYER_SILENT && seen.passed >= LAYER_SILENT_FRAMES;
+            if self.promised(layer) && !silent {
+                alive = alive.with(layer);
+            }
+            newest = newest.max(seen.at);
+        }
+        alive
+    }
+
+    /// What an edge gets: its order as far as layers are there and fit, else the next lower one.
+    pub(crate) fn choose(&self, ordered: Layers, ceiling: Option<u8>) -> Layers {
+        let Some(top) = ordered.top() else {
+            return Layers::NONE;
+        };
+        let ceiling = ceiling.unwrap_or(Layers::MAX - 1);
+        let alive = self.alive();
+        if alive.is_empty() {
+            return ordered.up_to(ceiling);
+        }
+        let fit = ordered.and(alive).up_to(ceiling);
+        if !fit.is_empty() {
+            return fit;
+        }
+        let lower = alive.up_to(ceiling.min(top)).top().or(alive.bottom());
+        lower.map_or(ordered, Layers::one)
+    }
+
+    /// Is what this parent delivers enough to feed others?
+    pub(crate) fn usable(
+        &mut self,
+        peer: Node,
+        track: Track,
+        header: &Header,
+        now: Micros,
+    ) -> bool {
+        if track == Track::Video {
+            let whole = self.gaps(header.spatial).and_then(Gaps::whole);
+            return header.is_key()
+                || whole.is_some_and(|highest| {
+                    u64::from(header.number) + u64::from(NEAR) > highest.into()
+                });
+        }
+        let expected = self.expected;
+        self.parent_mut(peer).is_some_and(|parent| {
+            let since = *parent.first_audio.get_or_insert(now);
+            expected.is_empty() || now - since >= AUDIO_READY
+        })
+    }
+
+    pub(crate) fn parent_mut(&mut self, peer: Node) -> Option<&mut Parent> {
+        [&mut self.parent, &mut self.previous]
+            .into_iter()
+            .flatten()
+            .find(|parent| parent.node == peer)
+    }
+}

@@ -1,0 +1,293 @@
+//! What the clock does to a room: heartbeats and silence, hand-over, repair and key requests, layers that begin or end, reports.
+//!
+//! Each peer, stream and room has one deadline. An open link is looked at when a heartbeat is due, 20 times a second at most,
+//! and each 10 ms only while something waits for it; a stream ten times a second while pictures come, each 10 ms only while
+//! one is missing.
+
+use crate::Micros;
+use crate::command::{Node, Stream};
+use crate::common::{Common, Owner};
+use crate::control::{Control, MAX_NUMBERS};
+use crate::event::{EdgeReport, Event, LinkReport, Lost, Report};
+use crate::frame::MS;
+use crate::relay::{Close, Reason};
+use crate::room::{RoomState, begin, choose, source};
+use crate::stream::StreamState;
+
+/// How long a parent waits for the child's `take` before it begins by itself.
+const TAKE_WAIT: Micros = 300 * MS;
+/// Nothing is looked at more often.
+const LOOK: Micros = 10 * MS;
+/// How often rings are looked at while nothing comes.
+const RING_LOOK: Micros = 500 * MS;
+const REPORT: Micros = 1000 * MS;
+
+impl StreamState {
+    /// When to look at the stream again, key requests left aside.
+    pub(crate) fn next(&self, now: Micros) -> Option<(Micros, Reason)> {
+        let gaps = self.video.iter().flatten().chain([&self.audio]);
+        let gaps = gaps.filter_map(|gaps| gaps.next(now)).min();
+        let ring = (self.ring.frames() > 0).then_some(now + RING_LOOK);
+        [
+            (gaps, Reason::Repair),
+            (self.choose_at, Reason::Layers),
+            (ring, Reason::Ring),
+            (
+                self.previous_until.filter(|_| self.previous.is_some()),
+                Reason::Stream,
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(at, why)| Some((at?, why)))
+        .min()
+    }
+}
+
+impl RoomState {
+    /// A peer's deadline.
+    pub(crate) fn tend_peer(&mut self, node: Node, common: &mut Common, now: Micros) {
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        peer.timer.taken();
+        if peer
+            .link
+            .as_ref()
+            .is_some_and(|link| link.stuck(common.settings.queue_bytes, now))
+        {
+            common.counters.stuck += 1;
+            self.close(node, Some(Close::Stuck), common, now);
+        }
+        self.tend_life(node, common, now);
+        self.tend_edges(node, common, now);
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        peer.count_drops(common);
+        peer.pump(common, now);
+        let next = match &peer.link {
+            None => peer.expected_by.map(|at| (at, Reason::Expected)),
+            Some(link) => {
+                let lanes = peer.edges.values().filter_map(|edge| {
+                    if edge.started {
+                        edge.lane.next(now)
+                    } else {
+                        Some(edge.since + TAKE_WAIT)
+                    }
+                });
+                let stands = link.stands().then_some(now + LOOK);
+                let lane = lanes
+                    .chain(stands)
+                    .min()
+                    .map(|at| (at.max(now + LOOK), Reason::Lane));
+                let life = link.next(common.stood, now).max(now + MS);
+                Some(lane.map_or((life, Reason::Link), |lane| lane.min((life, Reason::Link))))
+            }
+        };
+        common
+            .deadlines
+            .set(&mut peer.timer, Owner::Peer(self.id, node), next);
+    }
+
+    fn tend_life(&mut self, node: Node, common: &mut Common, now: Micros) {
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        let lost = match &mut peer.link {
+            Some(link) => {
+                link.beat(common, now);
+                link.fell_silent(common, now)
+            }
+            None => peer.expected_by.take_if(|at| *at <= now).is_some(),
+        };
+        if lost {
+            let why = if peer.was_up {
+                Lost::Silent
+            } else {
+                Lost::Never
+            };
+            common.event(Event::Lost {
+                room: self.id,
+                peer: node,
+                why,
+            });
+        }
+    }
+
+    fn tend_edges(&mut self, node: Node, common: &mut Common, now: Micros) {
+        let Some(peer) = self.peers.get_mut(&node).filter(|peer| peer.link.is_some()) else {
+            return;
+        };
+        let (choked, drained) = match &peer.link {
+            Some(link) => (link.choked(now), link.drained(now)),
+            None => return,
+        };
+        let mut flush: Vec<Stream> = Vec::new();
+        let mut after = None;
+        // Edges by number, so that none is visited twice while the peer is lent out.
+        while let Some((&key, edge)) = peer.edges.range_mut(next_after(after)..).next() {
+            after = Some(key);
+            let Some(stream) = self.streams.get_mut(&key) else {
+                continue;
+            };
+            if !edge.started {
+                if now - edge.since >= TAKE_WAIT {
+                    begin(stream, peer, &[], common, now);
+                    flush.push(key);
+                }
+                continue;
+            }
+            let ceiling = edge.lane.gate.ceiling;
+            edge.lane.tick(choked, now);
+            let moved = edge.lane.gate.ceiling != ceiling;
+            let wanted = edge.lane.gate.wants_key(drained, now);
+            let tip = edge.lane.tips(now);
+            if moved {
+                choose(stream, peer, common, now);
+            }
+            if let Some((l, g, n)) = tip {
+                peer.control(&Control::Tip { s: key, l, g, n }, common, now);
+            }
+            if !wanted.is_empty() {
+                wanted.iter().for_each(|layer| stream.keys.request(layer));
+                flush.push(key);
+            }
+        }
+        for key in flush {
+            self.flush_keys(key, common, now);
+            self.schedule_stream(key, common, now);
+        }
+    }
+
+    /// A stream's deadline: hand-over, repair, key frames, layers.
+    pub(crate) fn tend_stream(&mut self, key: Stream, common: &mut Common, now: Micros) {
+        let Some(stream) = self.streams.get_mut(&key) else {
+            return;
+        };
+        stream.timer.taken();
+        if stream.previous_until.is_some_and(|until| now >= until) {
+            stream.previous = None;
+            stream.previous_until = None;
+        }
+        stream.ring.expire(now);
+        let choose = stream.choose_at.is_some_and(|at| now >= at);
+        self.take(key, common, now);
+        self.repair(key, common, now);
+        if choose {
+            self.choose_all(key, common, now);
+        } else {
+            self.flush_keys(key, common, now);
+        }
+        self.schedule_stream(key, common, now);
+    }
+
+    fn repair(&mut self, key: Stream, common: &mut Common, now: Micros) {
+        let Some(stream) = self.streams.get_mut(&key) else {
+            return;
+        };
+        let source = source(stream, &self.peers);
+        let link = source.and_then(|node| self.peers.get(&node)?.link.as_ref());
+        let (srtt, bound) =
+            link.map_or((0.0, 200.0), |link| (link.rtt.srtt, link.rtt.bound(200.0)));
+        let mut lost = Vec::new();
+        for layer in 0..4 {
+            let promised = stream.promised(layer);
+            let Some(gaps) = stream.gaps_mut(layer) else {
+                continue;
+            };
+            let due = gaps.poll(now, srtt, bound);
+            let wants_key = promised && gaps.wants_key(now);
+            common.counters.frames_repaired += std::mem::take(&mut gaps.repaired);
+            common.counters.frames_lost += std::mem::take(&mut gaps.lost);
+            if wants_key {
+                stream.keys.request(layer);
+            }
+            for n in due.ask.chunks(MAX_NUMBERS) {
+                if let Some(peer) = source.and_then(|node| self.peers.get_mut(&node)) {
+                    peer.control(
+                        &Control::Need {
+                            s: key,
+                            l: layer,
+                            n: n.to_vec(),
+                        },
+                        common,
+                        now,
+                    );
+                }
+            }
+            if !due.lost.is_empty() {
+                lost.push((layer, due.lost));
+            }
+        }
+        stream.audio.poll(now, srtt, bound);
+        common.counters.frames_lost += std::mem::take(&mut stream.audio.lost);
+        for (layer, numbers) in lost {
+            self.tell_lost(key, layer, &numbers, common, now);
+        }
+    }
+
+    fn schedule_stream(&mut self, key: Stream, common: &mut Common, now: Micros) {
+        let Some(stream) = self.streams.get_mut(&key) else {
+            return;
+        };
+        let up = source(stream, &self.peers).is_some_and(|node| {
+            self.peers
+                .get(&node)
+                .is_some_and(|peer| peer.link.is_some())
+        });
+        let keys = stream
+            .keys
+            .next()
+            .filter(|_| up)
+            .map(|at| (at, Reason::Keys));
+        let next = [stream.next(now), keys].into_iter().flatten().min();
+        let next = next.map(|(at, why)| (at.max(now + LOOK), why));
+        common
+            .deadlines
+            .set(&mut stream.timer, Owner::Stream(self.id, key), next);
+    }
+
+    /// The room's deadline: what was measured.
+    pub(crate) fn report(&mut self, common: &mut Common, now: Micros) {
+        self.timer.taken();
+        let mut report = Report::default();
+        for (&peer, state) in &mut self.peers {
+            if let Some(link) = &mut state.link {
+                report.links.push(LinkReport {
+                    peer,
+                    rtt_ms: link.rtt.srtt as f32,
+                    sent_bps: link.sent.bps(now).try_into().unwrap_or(u32::MAX),
+                    loss: link.loss.share() as f32,
+                });
+            }
+        }
+        if report.links.is_empty() {
+            return;
+        }
+        for (&key, stream) in &mut self.streams {
+            let Some(parent) = stream.parent.as_ref().filter(|parent| parent.ready) else {
+                continue;
+            };
+            report.edges.push(EdgeReport {
+                stream: key,
+                parent: parent.node,
+                bps: stream.rate.bps(now).try_into().unwrap_or(u32::MAX),
+                delay_ms: stream.delay.ms() as f32,
+                layer: stream.alive().top(),
+            });
+        }
+        common.event(Event::Report {
+            room: self.id,
+            report,
+        });
+        common.deadlines.set(
+            &mut self.timer,
+            Owner::Room(self.id),
+            Some((now + REPORT, Reason::Report)),
+        );
+    }
+}
+
+fn next_after(key: Option<Stream>) -> Stream {
+    key.map_or(Stream(0), |Stream(n)| Stream(n.saturating_add(1)))
+}
