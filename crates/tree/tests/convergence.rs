@@ -5,54 +5,58 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::Shadow;
-use grove_tree::{DEPTH_CAP, Fact, NodeFacts, NodeId, Policy, Rates, StreamId};
+use grove_tree::{DEPTH_CAP, Fact, Kind, NodeFacts, NodeId, Policy, Rates, StreamId};
 use proptest::prelude::*;
 
-/// The fewest receivers that must go without, over all ways to hang them up, at the least every edge needs.
-fn fewest_unserved(shadow: &Shadow) -> usize {
-    let seats: Vec<(StreamId, NodeId)> = shadow
-        .streams
-        .iter()
-        .flat_map(|(&id, stream)| {
-            shadow
-                .nodes
-                .keys()
-                .filter(|&&n| n != stream.root)
-                .map(move |&n| (id, n))
-        })
-        .collect();
-    let mut best = seats.len();
-    search(shadow, &seats, &mut Vec::new(), 0, &mut best);
+/// The fewest receivers that must go without, and of those ways the fewest that hang on a relay, over all ways to hang
+/// them up within so many hops, at the least every edge needs. A relay without a parent goes without nothing.
+fn fewest(shadow: &Shadow, hops: u8) -> (usize, usize) {
+    let mut seats: Vec<(StreamId, NodeId)> = Vec::new();
+    for (&id, stream) in &shadow.streams {
+        seats.extend(shadow.receivers(stream).into_iter().map(|node| (id, node)));
+        let relays = shadow.nodes.keys().filter(|&&node| shadow.is_relay(node));
+        seats.extend(relays.map(|&relay| (id, relay)));
+    }
+    let mut best = (seats.len(), 0);
+    search(shadow, hops, &seats, &mut Vec::new(), (0, 0), &mut best);
     best
 }
 
 fn search(
     shadow: &Shadow,
+    hops: u8,
     seats: &[(StreamId, NodeId)],
     parents: &mut Vec<Option<NodeId>>,
-    without: usize,
-    best: &mut usize,
+    cost: (usize, usize),
+    best: &mut (usize, usize),
 ) {
-    if without >= *best || !affordable(shadow, seats, parents) {
+    if cost >= *best || !affordable(shadow, seats, parents) {
         return;
     }
     if parents.len() == seats.len() {
-        if rooted(shadow, seats, parents) {
-            *best = without;
+        if rooted(shadow, hops, seats, parents) {
+            *best = cost;
         }
         return;
     }
     let (id, child) = seats[parents.len()];
     let stream = &shadow.streams[&id];
+    let relay = shadow.is_relay(child);
     for &parent in shadow.nodes.keys() {
-        if parent != child && shadow.may_feed(stream, parent) && !shadow.barred(parent, child) {
+        if parent != child
+            && shadow.may_feed(stream, parent, child)
+            && !shadow.barred(parent, child)
+        {
+            let relayed = shadow.policy != Policy::Relay && !relay && shadow.is_relay(parent);
+            let cost = (cost.0, cost.1 + usize::from(relayed));
             parents.push(Some(parent));
-            search(shadow, seats, parents, without, best);
+            search(shadow, hops, seats, parents, cost, best);
             parents.pop();
         }
     }
     parents.push(None);
-    search(shadow, seats, parents, without + 1, best);
+    let cost = (cost.0 + usize::from(!relay), cost.1);
+    search(shadow, hops, seats, parents, cost, best);
     parents.pop();
 }
 
@@ -74,10 +78,17 @@ fn affordable(shadow: &Shadow, seats: &[(StreamId, NodeId)], parents: &[Option<N
     spent.iter().all(|(node, &(rate, edges))| {
         let facts = &shadow.nodes[node];
         rate <= facts.uplink && edges <= facts.slots
-    }) && kids.values().all(|&kids| kids <= b)
+    }) && kids
+        .iter()
+        .all(|(&(_, node), &kids)| kids <= b || shadow.is_relay(node))
 }
 
-fn rooted(shadow: &Shadow, seats: &[(StreamId, NodeId)], parents: &[Option<NodeId>]) -> bool {
+fn rooted(
+    shadow: &Shadow,
+    hops: u8,
+    seats: &[(StreamId, NodeId)],
+    parents: &[Option<NodeId>],
+) -> bool {
     let above: BTreeMap<(StreamId, NodeId), NodeId> = seats
         .iter()
         .zip(parents)
@@ -86,14 +97,14 @@ fn rooted(shadow: &Shadow, seats: &[(StreamId, NodeId)], parents: &[Option<NodeI
     above.keys().all(|&(id, node)| {
         let root = shadow.streams[&id].root;
         let (mut at, mut level) = (node, 0);
-        while at != root && level <= DEPTH_CAP {
+        while at != root && level <= hops {
             let Some(&parent) = above.get(&(id, at)) else {
                 return false;
             };
             at = parent;
             level += 1;
         }
-        level <= DEPTH_CAP
+        level <= hops
     })
 }
 
@@ -105,6 +116,7 @@ fn small(nodes: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Vec<No
         prop_oneof![3 => Just(9u16), 1 => 0u16..3],
     )
         .prop_map(|(copies, forwards, slots)| NodeFacts {
+            kind: Kind::Participant,
             uplink: copies * 32_000,
             forwards,
             slots,
@@ -155,7 +167,42 @@ proptest! {
     ) {
         let mut shadow = build(policy, &nodes, &bars, &[0], late);
         shadow.quiet();
-        prop_assert_eq!(shadow.unserved.len(), fewest_unserved(&shadow), "{:?}", shadow.plan.trees());
+        prop_assert_eq!(shadow.unserved.len(), fewest(&shadow, DEPTH_CAP).0, "{:?}", shadow.plan.trees());
+    }
+
+    #[test]
+    fn relays_serve_exactly_whom_participants_cannot(
+        policy in prop_oneof![Just(Policy::Mesh), (1u8..4).prop_map(Policy::Tree), Just(Policy::Relay), Just(Policy::Auto)],
+        nodes in small(2..=4),
+        relays in prop::collection::vec((0u64..9, prop_oneof![3 => Just(9u16), 1 => 0u16..3]), 1..=2),
+        bars in prop::collection::vec((0u32..6, 0u32..6), 0..4),
+        late in any::<bool>(),
+    ) {
+        let count = nodes.len() as u32;
+        let relays = relays.into_iter().map(|(copies, slots)| NodeFacts {
+            kind: Kind::Relay,
+            uplink: copies * 32_000,
+            forwards: true,
+            slots,
+        });
+        let nodes: Vec<NodeFacts> = nodes.into_iter().chain(relays).collect();
+        let bars: Vec<(u32, u32)> = bars.into_iter().filter(|bar| bar.0.max(bar.1) < nodes.len() as u32).collect();
+        let mut shadow = build(policy, &nodes, &bars, &[0], late);
+        shadow.quiet();
+        let best = fewest(&shadow, DEPTH_CAP);
+        prop_assert_eq!(shadow.unserved.len(), best.0, "{:?}", shadow.plan.trees());
+        let relayed = shadow.edges.iter().filter(|((_, child), edge)| child.0 < count && edge.parent.0 >= count).count();
+        match policy {
+            // One more than needed may stay, but none where none is needed.
+            Policy::Mesh | Policy::Tree(_) if best.0 == 0 => {
+                let most = best.1 + usize::from(best.1 > 0);
+                prop_assert!((best.1..=most).contains(&relayed), "{best:?}: {:?}", shadow.plan.trees());
+            }
+            // `Auto` spares a hop by a relay, and does without one where two hops are enough.
+            Policy::Auto if fewest(&shadow, 2) == (0, 0) => prop_assert_eq!(relayed, 0, "{:?}", shadow.plan.trees()),
+            Policy::Mesh | Policy::Tree(_) | Policy::Auto => {}
+            Policy::Relay => prop_assert_eq!(relayed + shadow.unserved.len(), count as usize - 1),
+        }
     }
 
     #[test]
@@ -167,7 +214,7 @@ proptest! {
     ) {
         let mut shadow = build(policy, &nodes, &bars, &[0, 1], late);
         shadow.quiet();
-        let best = fewest_unserved(&shadow);
+        let best = fewest(&shadow, DEPTH_CAP).0;
         prop_assert!((best..=best + 1).contains(&shadow.unserved.len()), "{best}: {:?}", shadow.plan.trees());
     }
 
@@ -179,7 +226,7 @@ proptest! {
         let mut shadow = Shadow::new(policy);
         for id in 0..count {
             let uplink = u64::from(count - 1) * 532_000;
-            shadow.fact(Fact::Node(NodeId(id), NodeFacts { uplink, forwards: true, slots: 64 }));
+            shadow.fact(Fact::Node(NodeId(id), NodeFacts { kind: Kind::Participant, uplink, forwards: true, slots: 64 }));
             shadow.fact(Fact::Stream(StreamId(id), NodeId(id), RATES));
         }
         for ((id, child), edge) in &shadow.edges {
@@ -192,12 +239,13 @@ proptest! {
 #[test]
 fn the_search_knows_a_room_that_must_leave_one_out() {
     let poor = NodeFacts {
+        kind: Kind::Participant,
         uplink: 32_000,
         forwards: true,
         slots: 9,
     };
     let shadow = build(Policy::Mesh, &[poor, poor, poor], &[], &[0], false);
-    assert_eq!(fewest_unserved(&shadow), 1);
+    assert_eq!(fewest(&shadow, DEPTH_CAP), (1, 0));
     let shadow = build(Policy::Tree(1), &[poor, poor, poor], &[], &[0], false);
-    assert_eq!(fewest_unserved(&shadow), 0);
+    assert_eq!(fewest(&shadow, DEPTH_CAP), (0, 0));
 }

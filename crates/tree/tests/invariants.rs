@@ -13,10 +13,11 @@ proptest! {
     fn no_sequence_of_facts_breaks_a_rule(
         policy in ops::policy(),
         start in prop::collection::vec(ops::facts(), 1..7),
+        relays in prop::collection::vec(ops::relay_facts(), 0..3),
         list in prop::collection::vec(ops::op(8, 5), 1..50),
     ) {
         let mut shadow = Shadow::new(policy);
-        for (id, facts) in (0..).zip(start) {
+        for (id, facts) in (0..).zip(start).chain((ops::RELAYS..).zip(relays)) {
             shadow.fact(Fact::Node(NodeId(id), facts));
         }
         for op in &list {
@@ -55,10 +56,11 @@ proptest! {
     fn rooms_of_up_to_forty_keep_the_rules_too(
         policy in ops::policy(),
         start in prop::collection::vec(ops::facts(), 1..41),
+        relays in prop::collection::vec(ops::relay_facts(), 0..3),
         list in prop::collection::vec(ops::op(40, 8), 1..25),
     ) {
         let mut shadow = Shadow::new(policy);
-        for (id, facts) in (0..).zip(start) {
+        for (id, facts) in (0..).zip(start).chain((ops::RELAYS..).zip(relays)) {
             shadow.fact(Fact::Node(NodeId(id), facts));
         }
         for op in &list {

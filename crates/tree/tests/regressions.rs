@@ -3,7 +3,7 @@
 mod common;
 
 use common::Shadow;
-use grove_tree::{Fact, NodeFacts, NodeId, Policy, Rates, StreamId};
+use grove_tree::{Fact, Kind, NodeFacts, NodeId, Policy, Rates, StreamId};
 
 const SOUND: Rates = Rates {
     audio: 32_000,
@@ -14,6 +14,7 @@ fn copies(id: u32, copies: u64, forwards: bool) -> Fact {
     Fact::Node(
         NodeId(id),
         NodeFacts {
+            kind: Kind::Participant,
             uplink: copies * 32_000,
             forwards,
             slots: 9,
@@ -74,6 +75,7 @@ fn a_strong_node_out_of_slots_sends_its_own_stream_first() {
         shadow.fact(Fact::Node(
             NodeId(id),
             NodeFacts {
+                kind: Kind::Participant,
                 uplink,
                 forwards: true,
                 slots: 64,

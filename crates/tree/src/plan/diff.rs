@@ -58,11 +58,42 @@ pub(super) fn diff(
 ) -> (BTreeMap<Seat, Held>, Vec<EdgeChange>) {
     let mut held = BTreeMap::new();
     let (mut first, mut last, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+    let gone = |id: StreamId, child: NodeId, parent: NodeId| {
+        matches!(cause, Cause::Failed(node) if *node == parent)
+            || matches!(cause, Cause::Lost(pair) if *pair == Pair::new(child, parent))
+            || matches!(cause, Cause::Started(started) if *started == id)
+            || (!room.nodes.contains_key(&parent)
+                && !matches!(cause, Cause::Left(node) if *node == parent))
+    };
+    // Who is taken out of a tree and goes on forwarding for a moment: who leaves politely, and a relay that nobody needs
+    // any more, for those who move away from it.
+    let mut polite: BTreeSet<Seat> = BTreeSet::new();
+    for (&(stream, child), held) in old {
+        let seat = (stream, child);
+        let mut parent = held.edge.parent;
+        let moves = new
+            .get(&seat)
+            .is_some_and(|edge| edge.parent != parent && !gone(stream, child, parent));
+        if *cause == Cause::Left(child) {
+            polite.insert(seat);
+        } else if !moves {
+            continue;
+        }
+        // Up through the relays that end with this.
+        while room.is_relay(parent)
+            && !new.contains_key(&(stream, parent))
+            && let Some(above) = old.get(&(stream, parent))
+            && !gone(stream, parent, above.edge.parent)
+            && polite.insert((stream, parent))
+        {
+            parent = above.edge.parent;
+        }
+    }
     for (&(stream, child), before) in old {
         if new.contains_key(&(stream, child)) {
             continue;
         }
-        let polite = *cause == Cause::Left(child);
+        let polite = polite.contains(&(stream, child));
         let reason = unserved
             .get(&(stream, child))
             .copied()
@@ -127,13 +158,6 @@ pub(super) fn diff(
             };
             held.insert(seat, Held { edge, reason });
             let from = before.map(|before| before.edge.parent);
-            let gone = |parent: NodeId| {
-                matches!(cause, Cause::Failed(node) if *node == parent)
-                    || matches!(cause, Cause::Lost(pair) if *pair == Pair::new(child, parent))
-                    || matches!(cause, Cause::Started(started) if *started == id)
-                    || (!room.nodes.contains_key(&parent)
-                        && !matches!(cause, Cause::Left(node) if *node == parent))
-            };
             moved.push(EdgeChange {
                 epoch,
                 stream: id,
@@ -142,7 +166,7 @@ pub(super) fn diff(
                 new: Some(edge),
                 reason,
                 make_before_break: from
-                    .is_some_and(|parent| parent != edge.parent && !gone(parent)),
+                    .is_some_and(|parent| parent != edge.parent && !gone(id, child, parent)),
             });
         }
     }

@@ -3,6 +3,7 @@
 mod diff;
 mod place;
 mod rates;
+mod relay;
 mod room;
 mod shape;
 #[cfg(test)]
@@ -33,13 +34,17 @@ const PATIENCE_MS: Millis = 16_000;
 const QUICK: Effort = Effort {
     depth: 1,
     attempts: 200,
+    relays: true,
 };
 /// Exchanges tried on a timeout, times the receivers in the room (counted as 100 at least).
 const EXCHANGES: usize = 20_000;
+/// Edges reckoned through on one call to see which participants a relay relieves: a call's worth of rooms of ten.
+const RELIEFS: usize = 2_000;
 /// On a timeout.
 const THOROUGH: Effort = Effort {
     depth: 3,
     attempts: 3_000,
+    relays: true,
 };
 
 /// The planner of one room.
@@ -112,12 +117,13 @@ impl Plan {
         let direct = self.room.direct();
         let mut shape = self.keep(&direct, cause);
         let unserved = place::place(&self.room, &mut shape, &direct, QUICK);
+        self.relieve(&mut shape, &direct, &unserved, now);
         let changes = self.commit(shape, unserved, cause, now);
         if *cause != Cause::Capacity {
             self.patience = RETRY_MS;
             self.retry = self.retry.map(|at| at.min(now + RETRY_MS));
         }
-        if self.is_short() && self.retry.is_none() {
+        if self.is_unsettled() && self.retry.is_none() {
             self.retry = Some(now + self.patience);
         }
         changes
@@ -145,10 +151,13 @@ impl Plan {
             &direct,
             if retry { THOROUGH } else { QUICK },
         );
-        if retry && self.room.policy != Policy::Mesh {
+        let choice = self.room.policy != Policy::Mesh || self.room.relays().next().is_some();
+        if retry && choice {
             let mut fresh = Shape::empty(&self.room);
             let fresh_unserved = place::place(&self.room, &mut fresh, &direct, THOROUGH);
-            if self.is_better((&fresh, &fresh_unserved), (&shape, &unserved), now) {
+            self.relieve(&mut fresh, &direct, &fresh_unserved, now);
+            let new = self.score(&fresh, &fresh_unserved, now);
+            if self.is_better(new, self.score(&shape, &unserved, now)) {
                 (shape, unserved) = (fresh, fresh_unserved);
             }
             if !unserved.is_empty() {
@@ -161,6 +170,21 @@ impl Plan {
                     &direct,
                     EXCHANGES / seats.max(100),
                 );
+            }
+        }
+        self.relieve(&mut shape, &direct, &unserved, now);
+        relay::come_home(&self.room, &mut shape, &direct);
+        if retry && shape.relayed(&self.room) > 0 {
+            let alone = Effort {
+                relays: false,
+                ..THOROUGH
+            };
+            let mut fresh = Shape::empty(&self.room);
+            let fresh_unserved = place::place(&self.room, &mut fresh, &direct, alone);
+            let new = self.score(&fresh, &fresh_unserved, now);
+            let old = self.score(&shape, &unserved, now);
+            if self.is_as_good((&fresh, new), (&shape, old)) {
+                (shape, unserved) = (fresh, fresh_unserved);
             }
         }
         let changes = self.commit(shape, unserved, &cause, now);
@@ -265,7 +289,7 @@ impl Plan {
                 .insert(Pair::new(a, b))
                 .then_some(Cause::Lost(Pair::new(a, b))),
             Fact::Stream(id, root, rates) => {
-                if !room.nodes.contains_key(&root) {
+                if !room.nodes.contains_key(&root) || room.is_relay(root) {
                     return None;
                 }
                 match room.streams.get_mut(&id) {
@@ -282,15 +306,13 @@ impl Plan {
             }
             Fact::Ended(id) => room.streams.remove(&id).map(|_| Cause::Joined),
             Fact::Wants(id, node, want) => {
-                let known = room.nodes.contains_key(&node);
+                let known = room.nodes.contains_key(&node) && !room.is_relay(node);
                 let stream = room
                     .streams
                     .get_mut(&id)
                     .filter(|stream| known && stream.root != node)?;
-                let before = stream.top(node);
-                stream.wants.insert(node, want);
-                let after = stream.top(node);
-                if before == after {
+                let before = stream.wants.insert(node, want);
+                if !stream.shows_other(before, want) {
                     return None;
                 }
                 // Who asks need not wait.
@@ -334,7 +356,12 @@ impl Plan {
             let restarted = matches!(cause, Cause::Started(started) if *started == id);
             let lost =
                 matches!(cause, Cause::Lost(pair) if *pair == Pair::new(child, held.edge.parent));
-            if !restarted && !lost {
+            // A policy that would rather have participants feed begins with them.
+            let handed_back = *cause == Cause::Policy
+                && self.room.policy != Policy::Relay
+                && self.room.is_relay(held.edge.parent)
+                && !self.room.is_relay(child);
+            if !restarted && !lost && !handed_back {
                 old.entry(id).or_default().insert(child, held.edge.parent);
             }
         }
@@ -377,8 +404,8 @@ impl Plan {
         for (seat, take) in &mut rates.takes {
             if let Some(old) = self.takes.get(seat) {
                 // Only capacity takes a layer from somebody who still wants it.
-                let lost =
-                    take.layer < old.layer && self.room.streams[&seat.0].top(seat.1) > take.layer;
+                let stream = &self.room.streams[&seat.0];
+                let lost = take.layer < old.layer && self.room.top(stream, seat.1) > take.layer;
                 take.hold = if lost {
                     now + HOLD_MS
                 } else if now < old.hold {
@@ -393,7 +420,12 @@ impl Plan {
             edge.feed = edge.parent == stream.root || stream.ready.contains(&edge.parent);
             debug_assert_ne!(edge.parent, node);
         }
-        for &(id, node) in unserved.keys() {
+        // Who is out of the tree has the stream no more.
+        let out = self
+            .held
+            .keys()
+            .filter(|seat| !rates.edges.contains_key(seat));
+        for &(id, node) in out {
             if let Some(stream) = self.room.streams.get_mut(&id) {
                 stream.ready.remove(&node);
             }
@@ -417,7 +449,7 @@ impl Plan {
     /// When to rebuild: after something happened while somebody got less than they want, or when an uplink that has
     /// grown a little has stood long enough to be believed.
     fn retry(&self) -> Option<Millis> {
-        let short = self.is_short();
+        let short = self.is_unsettled();
         let steady = self.room.nodes.values().filter_map(Node::steady_at);
         self.retry.into_iter().chain(steady.filter(|_| short)).min()
     }
@@ -426,7 +458,7 @@ impl Plan {
         self.room
             .streams
             .get(&id)
-            .is_some_and(|stream| stream.top(node) > layer)
+            .is_some_and(|stream| self.room.top(stream, node) > layer)
     }
 
     fn is_short(&self) -> bool {
@@ -437,19 +469,101 @@ impl Plan {
                 .any(|(&seat, take)| self.wants_more(seat, take.layer))
     }
 
-    /// Is the fresh shape worth the moves? It serves more, starves fewer, or lacks a quarter fewer layers.
-    fn is_better(
-        &self,
-        fresh: (&Shape, &BTreeMap<Seat, Reason>),
-        kept: (&Shape, &BTreeMap<Seat, Reason>),
-        now: Millis,
-    ) -> bool {
-        let score = |(shape, unserved): (&Shape, &BTreeMap<Seat, Reason>)| {
-            let rates = rates::share(&self.room, shape, &self.takes, now, false);
-            (unserved.len(), rates.starved, rates.missing)
-        };
-        let (new, old) = (score(fresh), score(kept));
-        (new.0, new.1) < (old.0, old.1)
-            || ((new.0, new.1) == (old.0, old.1) && new.2 * 4 < old.2 * 3 + u32::from(old.2 < 4))
+    /// Does a relay feed somebody whom participants should feed?
+    fn is_relayed(&self) -> bool {
+        self.room.policy != Policy::Relay
+            && self.held.iter().any(|(&(_, child), held)| {
+                self.room.is_relay(held.edge.parent) && !self.room.is_relay(child)
+            })
     }
+
+    /// Is there something that time may better?
+    fn is_unsettled(&self) -> bool {
+        self.is_short() || self.is_relayed()
+    }
+
+    /// Let relays take what participants cannot send in full, wherever that gives somebody more.
+    fn relieve(
+        &self,
+        shape: &mut Shape,
+        direct: &BTreeSet<StreamId>,
+        unserved: &BTreeMap<Seat, Reason>,
+        now: Millis,
+    ) {
+        let over = relay::overdrawn(&self.room, shape);
+        if over.is_empty() {
+            return;
+        }
+        // The bigger the room the dearer a comparison, so they are asked in groups.
+        let seats: usize = shape.trees.values().map(|tree| tree.parent.len()).sum();
+        let groups = (RELIEFS / seats.max(1)).clamp(1, over.len());
+        let mut best = self.score(shape, unserved, now);
+        for group in over.chunks(over.len().div_ceil(groups)) {
+            let mut trial = shape.clone();
+            for &node in group {
+                relay::relieve(&self.room, &mut trial, direct, node);
+            }
+            let score = self.score(&trial, unserved, now);
+            if (score.starved, score.missing) < (best.starved, best.missing) {
+                (*shape, best) = (trial, score);
+            }
+        }
+    }
+
+    fn score(&self, shape: &Shape, unserved: &BTreeMap<Seat, Reason>, now: Millis) -> Score {
+        let rates = rates::share(&self.room, shape, &self.takes, now, false);
+        Score {
+            unserved: unserved.len(),
+            starved: rates.starved,
+            missing: rates.missing,
+            relayed: shape.relayed(&self.room),
+            avoided: shape.avoided(&self.room),
+        }
+    }
+
+    /// What counts before single layers.
+    fn rank(&self, score: Score) -> (usize, usize, u32) {
+        match self.room.policy {
+            Policy::Mesh | Policy::Tree(_) => (score.unserved, score.relayed, score.starved),
+            Policy::Relay | Policy::Auto => (score.unserved, 0, score.starved),
+        }
+    }
+
+    /// Is the fresh shape worth the moves? It serves more, starves fewer, or lacks a quarter fewer layers.
+    fn is_better(&self, new: Score, old: Score) -> bool {
+        let (fresh, kept) = (self.rank(new), self.rank(old));
+        fresh < kept
+            || (fresh == kept && new.missing * 4 < old.missing * 3 + u32::from(old.missing < 4))
+    }
+
+    /// Is a shape without relays good enough to do without them? Under `Auto` it must cost no layer, and no third hop
+    /// that the relays spare; and it must not lean on links that were just lost.
+    fn is_as_good(&self, (fresh, new): (&Shape, Score), (kept, old): (&Shape, Score)) -> bool {
+        if new.avoided > old.avoided {
+            return false;
+        }
+        if self.room.policy != Policy::Auto {
+            return new.unserved <= old.unserved;
+        }
+        let hops = |shape: &Shape, id: StreamId, root: NodeId| shape.tree(id).height(root);
+        let streams = &self.room.streams;
+        let shallow = streams.iter().all(|(&id, stream)| {
+            hops(fresh, id, stream.root) <= hops(kept, id, stream.root).max(2)
+        });
+        shallow && (self.rank(new), new.missing) <= (self.rank(old), old.missing)
+    }
+}
+
+/// How good a plan is; the less the better.
+#[derive(Debug, Clone, Copy)]
+struct Score {
+    unserved: usize,
+    /// Receivers that want video and get none.
+    starved: u32,
+    /// Layers wanted and not got, summed.
+    missing: u32,
+    /// Receivers on relays that participants should feed.
+    relayed: usize,
+    /// Edges over links that were just lost.
+    avoided: usize,
 }

@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::room::Room;
-use super::shape::{DEPTH_CAP, Shape};
+use super::room::{Room, Stream};
+use super::shape::{DEPTH_CAP, Fit, Shape};
 use crate::{NodeId, Policy, Reason, StreamId};
 
 /// A receiver of a stream.
@@ -15,7 +15,19 @@ pub(super) type Seat = (StreamId, NodeId);
 pub(super) struct Effort {
     pub depth: u8,
     pub attempts: u32,
+    /// May relays feed anybody?
+    pub relays: bool,
 }
+
+/// Within an exchange.
+const MODEST: Effort = Effort {
+    depth: 2,
+    attempts: 200,
+    relays: true,
+};
+
+/// Relays let into a tree for one receiver, one below the other, at most: a second one for whom the first cannot reach.
+const RELAYS_IN_A_ROW: u8 = 2;
 
 /// The old trees without every edge that no longer may or can be.
 pub(super) fn keep(
@@ -31,13 +43,13 @@ pub(super) fn keep(
         for (&child, &parent) in parents {
             let detour = direct.contains(&id)
                 && parent != stream.root
+                && !room.is_relay(child)
                 && !room.barred(stream.root, child)
                 && !room.avoided(stream.root, child);
             let holds = child != stream.root
                 && room.nodes.contains_key(&child)
                 && room.nodes.contains_key(&parent)
-                && room.may_feed(stream, parent)
-                && !room.barred(parent, child)
+                && room.may_feed(stream, parent, child)
                 && !detour;
             if holds {
                 shape.attach(room, id, child, parent);
@@ -47,6 +59,7 @@ pub(super) fn keep(
     for &node in room.nodes.keys() {
         shed(room, &mut shape, node);
     }
+    shape.prune(room);
     shape
 }
 
@@ -57,7 +70,7 @@ fn shed(room: &Room, shape: &mut Shape, node: NodeId) {
     };
     let ids: Vec<StreamId> = shape.trees.keys().copied().collect();
     for id in ids {
-        while shape.tree(id).kids_of(node).count() > room.fan_out() {
+        while shape.tree(id).kids_of(node).count() > room.fan_out(node) {
             let tree = shape.tree(id);
             let Some(kid) = tree
                 .kids_of(node)
@@ -92,13 +105,9 @@ pub(super) fn place(
     direct: &BTreeSet<StreamId>,
     effort: Effort,
 ) -> BTreeMap<Seat, Reason> {
-    let mut work = Work {
-        room,
-        shape,
-        direct,
-        attempts: effort.attempts,
-    };
+    let mut work = Work::new(room, shape, direct, effort);
     let mut left: Vec<Seat> = work.heads();
+    let mut pruned = false;
     loop {
         let before = left.len();
         let mut queue: VecDeque<Seat> = std::mem::take(&mut left).into();
@@ -122,7 +131,9 @@ pub(super) fn place(
             // Nobody can take the subtree whole: its children go their own ways.
             let kids: Vec<NodeId> = work.shape.tree(id).kids_of(child).collect();
             if kids.is_empty() {
-                left.push(seat);
+                if !room.is_relay(child) {
+                    left.push(seat);
+                }
                 continue;
             }
             split = true;
@@ -132,7 +143,9 @@ pub(super) fn place(
             }
             queue.push_front(seat);
         }
-        if left.is_empty() || (left.len() >= before && !split) {
+        // What the relays that lost everybody took may be just what is missing; but only once, or they come and go.
+        let freed = work.shape.prune(room) && !std::mem::replace(&mut pruned, true);
+        if left.is_empty() || (left.len() >= before && !split && !freed) {
             break;
         }
     }
@@ -195,19 +208,39 @@ pub(super) fn exchange(
                     }
                     attempts -= 1;
                     trial.attach(room, id, child, parent);
-                    let left = place(
-                        room,
-                        &mut trial,
-                        direct,
-                        Effort {
-                            depth: 2,
-                            attempts: 200,
-                        },
-                    );
+                    let left = place(room, &mut trial, direct, MODEST);
                     if left.len() < unserved.len() {
                         (shape, unserved) = (trial, left);
                         continue 'again;
                     }
+                }
+            }
+            // Another relay may be the better first one.
+            for relay in room.relays() {
+                let mut trial = shape.clone();
+                for (other, kid) in room.relays().flat_map(|relay| shape.edges_of(relay)) {
+                    if other == id {
+                        trial.detach(room, id, kid);
+                    }
+                }
+                trial.prune(room);
+                if attempts == 0
+                    || trial.tree(id).parent.contains_key(&relay)
+                    || !trial.tree(id).is_leaf(relay)
+                    || !room.may_feed(stream, relay, child)
+                {
+                    continue;
+                }
+                attempts -= 1;
+                let mut work = Work::new(room, &mut trial, direct, MODEST);
+                let Some(spot) = work.through((id, child), relay, RELAYS_IN_A_ROW) else {
+                    continue;
+                };
+                work.hang((id, child), &spot);
+                let left = place(room, &mut trial, direct, MODEST);
+                if left.len() < unserved.len() {
+                    (shape, unserved) = (trial, left);
+                    continue 'again;
                 }
             }
         }
@@ -216,14 +249,73 @@ pub(super) fn exchange(
     (shape, unserved)
 }
 
-struct Work<'a> {
-    room: &'a Room,
-    shape: &'a mut Shape,
-    direct: &'a BTreeSet<StreamId>,
-    attempts: u32,
+/// How good a parent is: the smaller the better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    /// The pair's link was just lost.
+    avoided: bool,
+    /// A relay, where it serves only whom participants cannot serve at all.
+    last_resort: bool,
+    /// More than two hops from the root, where two should do.
+    deep: bool,
+    fit: Fit,
+    /// A relay, where it serves whom participants cannot serve in full.
+    relay: bool,
+    /// The parent's.
+    level: u8,
+    /// It feeds nobody in this tree yet.
+    fresh: bool,
+    roles: usize,
+    spare: Reverse<u64>,
+    parent: NodeId,
 }
 
-impl Work<'_> {
+/// Where a receiver could go.
+#[derive(Debug, Clone)]
+pub(super) struct Spot {
+    key: Key,
+    /// Its parent; if that is a relay that is not in the tree yet, the relay's parent is next, and so on.
+    chain: Vec<NodeId>,
+}
+
+impl Spot {
+    /// Does it want for nothing that a relay could give?
+    pub fn is_good(&self, room: &Room) -> bool {
+        let full = room.policy != Policy::Auto || (!self.key.deep && self.key.fit == Fit::Full);
+        !self.key.avoided && full
+    }
+
+    /// Does everything wanted get there, over links that were not just lost?
+    pub fn is_full(&self) -> bool {
+        !self.key.avoided && self.key.fit == Fit::Full
+    }
+}
+
+/// A shape being worked on.
+pub(super) struct Work<'a> {
+    room: &'a Room,
+    pub shape: &'a mut Shape,
+    direct: &'a BTreeSet<StreamId>,
+    attempts: u32,
+    relays: bool,
+}
+
+impl<'a> Work<'a> {
+    pub fn new(
+        room: &'a Room,
+        shape: &'a mut Shape,
+        direct: &'a BTreeSet<StreamId>,
+        effort: Effort,
+    ) -> Self {
+        Work {
+            room,
+            shape,
+            direct,
+            attempts: effort.attempts,
+            relays: effort.relays,
+        }
+    }
+
     /// Receivers without a parent. Those who can carry most come first, so that they stand nearest the root; the
     /// streams take turns, so that none of them finds the capacity gone.
     fn heads(&self) -> Vec<Seat> {
@@ -233,6 +325,7 @@ impl Work<'_> {
             for node in self
                 .room
                 .receivers(stream)
+                .chain(self.room.relays().filter(|&relay| !tree.is_leaf(relay)))
                 .filter(|node| !tree.parent.contains_key(node))
             {
                 heads.push((self.strength(id, node), Reverse(id), Reverse(node)));
@@ -246,7 +339,7 @@ impl Work<'_> {
     }
 
     /// What a node could forward once its own streams are sent; before that, whether a subtree hangs on it.
-    fn strength(&self, id: StreamId, node: NodeId) -> (bool, u64) {
+    pub fn strength(&self, id: StreamId, node: NodeId) -> (bool, u64) {
         let orphan = !self.shape.tree(id).is_leaf(node);
         let Some(facts) = self
             .room
@@ -274,7 +367,42 @@ impl Work<'_> {
     }
 
     /// The best parent there is room at.
-    fn candidate(&self, (id, child): Seat) -> Option<NodeId> {
+    pub fn candidate(&mut self, seat: Seat) -> Option<Spot> {
+        self.best(seat, RELAYS_IN_A_ROW)
+    }
+
+    /// Hang a receiver where [`Work::candidate`] said, with the relays that this lets in.
+    pub fn hang(&mut self, (id, child): Seat, spot: &Spot) {
+        let mut at = child;
+        for &parent in &spot.chain {
+            self.shape.attach(self.room, id, at, parent);
+            at = parent;
+        }
+    }
+
+    fn best(&mut self, seat: Seat, hops: u8) -> Option<Spot> {
+        let inside = self.inside(seat);
+        let content = |spot: &Spot| {
+            let relay = spot.key.last_resort || spot.key.relay;
+            let mesh = matches!(self.room.policy, Policy::Mesh | Policy::Tree(_));
+            spot.is_good(self.room) && (spot.is_full() || (mesh && !relay))
+        };
+        if hops == 0 || !self.relays || inside.as_ref().is_some_and(content) {
+            return inside;
+        }
+        let relays: Vec<NodeId> = self.outside(seat).collect();
+        let through = relays
+            .into_iter()
+            .filter_map(|relay| self.through(seat, relay, hops));
+        let through: Vec<Spot> = through.collect();
+        inside
+            .into_iter()
+            .chain(through)
+            .min_by_key(|spot| spot.key)
+    }
+
+    /// The best parent in the tree.
+    fn inside(&self, (id, child): Seat) -> Option<Spot> {
         let room = self.room;
         let stream = room.streams.get(&id)?;
         let tree = self.shape.tree(id);
@@ -284,40 +412,106 @@ impl Work<'_> {
             // Cheapest first: in a starved room nearly every candidate ends here.
             if !self.shape.has_room(room, parent, stream.floor())
                 || !self.shape.allowed(room, id, child, parent)
+                || (!self.relays && room.is_relay(parent))
             {
                 return None;
             }
             let fit = self.shape.fit(room, id, child, parent, direct)?;
             let level = tree.level(stream.root, parent)?;
-            let budget = room.nodes.get(&parent).map_or(0, |node| node.budget);
-            let spare = budget.saturating_sub(self.shape.load(parent).full);
             // `Auto` adds at most one helper per branch while rates allow; of the helpers, one that helps this stream
             // already, then the one with the fewest other roles, then the one with most to spare.
             let auto = room.policy == Policy::Auto && parent != stream.root;
-            let deep = auto && level + 1 + height > 2;
             let fresh = auto && tree.is_leaf(parent);
-            let roles = if auto && fresh { self.roles(parent) } else { 0 };
-            Some((
-                (
-                    room.avoided(parent, child),
-                    deep,
-                    fit,
-                    level,
-                    fresh,
-                    roles,
-                    Reverse(spare),
-                    parent,
-                ),
-                parent,
-            ))
+            Some(Key {
+                avoided: room.avoided(parent, child),
+                deep: auto && level + 1 + height > 2,
+                fit,
+                level,
+                fresh,
+                roles: if fresh { self.roles(parent) } else { 0 },
+                ..self.key(stream.most(), parent, child)
+            })
         };
-        let best = if room.policy == Policy::Mesh {
+        let key = if room.policy == Policy::Mesh && room.relays().next().is_none() {
             consider(stream.root)
         } else {
             let inside = tree.parent.keys().copied().chain([stream.root]);
-            inside.filter_map(consider).min_by_key(|&(key, _)| key)
+            inside.filter_map(consider).min()
+        }?;
+        Some(Spot {
+            key,
+            chain: vec![key.parent],
+        })
+    }
+
+    /// Through a relay that is not in the tree yet.
+    fn through(&mut self, seat: Seat, relay: NodeId, hops: u8) -> Option<Spot> {
+        let (id, child) = seat;
+        let room = self.room;
+        let direct = self.direct.contains(&id);
+        let fit = self.shape.fit(room, id, child, relay, direct)?;
+        let most = room.streams.get(&id).map_or(0, Stream::most);
+        let below = self.key(most, relay, child);
+        let height = self.shape.tree(id).height(child);
+        self.shape.attach(room, id, child, relay);
+        let above = self.best((id, relay), hops - 1);
+        self.shape.detach(room, id, child);
+        let above = above?;
+        let level = above.key.level + 1;
+        let key = Key {
+            avoided: room.avoided(relay, child) || above.key.avoided,
+            deep: room.policy == Policy::Auto && level + 1 + height > 2,
+            fit: fit.max(above.key.fit),
+            level,
+            fresh: true,
+            ..below
         };
-        best.map(|(_, parent)| parent)
+        let chain = [relay].into_iter().chain(above.chain).collect();
+        Some(Spot { key, chain })
+    }
+
+    /// What of a key depends on the two ends only; `most`: what a leaf of the stream takes at most.
+    fn key(&self, most: u64, parent: NodeId, child: NodeId) -> Key {
+        let room = self.room;
+        let relay = room.is_relay(parent) && !room.is_relay(child);
+        let load = self.shape.load(parent);
+        let spare = room.nodes.get(&parent).map_or(0, |node| {
+            let rate = node.budget.saturating_sub(load.full);
+            let slots = u64::from(node.facts.slots).saturating_sub(load.edges);
+            // A relay is there for many.
+            if relay {
+                rate.min(slots.saturating_mul(most))
+            } else {
+                rate
+            }
+        });
+        Key {
+            avoided: false,
+            last_resort: relay && matches!(room.policy, Policy::Mesh | Policy::Tree(_)),
+            deep: false,
+            fit: Fit::Full,
+            relay: relay && room.policy == Policy::Auto,
+            level: 0,
+            fresh: false,
+            roles: 0,
+            spare: Reverse(spare),
+            parent,
+        }
+    }
+
+    /// Relays that are not in the tree and could feed this receiver.
+    fn outside(&self, (id, child): Seat) -> impl Iterator<Item = NodeId> + use<'a, '_> {
+        let (room, shape) = (self.room, &*self.shape);
+        let stream = room.streams.get(&id);
+        room.relays().filter(move |&relay| {
+            let tree = shape.tree(id);
+            stream.is_some_and(|stream| {
+                tree.is_leaf(relay)
+                    && !tree.parent.contains_key(&relay)
+                    && room.may_feed(stream, relay, child)
+                    && shape.has_room(room, relay, stream.floor())
+            })
+        })
     }
 
     /// Other people's streams this node forwards.
@@ -338,8 +532,8 @@ impl Work<'_> {
     /// Find a place, if need be by moving up to `depth` others. On failure nothing has changed.
     fn seat(&mut self, seat: Seat, depth: u8) -> bool {
         let (id, child) = seat;
-        if let Some(parent) = self.candidate(seat) {
-            self.shape.attach(self.room, id, child, parent);
+        if let Some(spot) = self.candidate(seat) {
+            self.hang(seat, &spot);
             return true;
         }
         if depth == 0 || self.attempts == 0 || !self.shape.has_any_room(self.room) {
@@ -358,9 +552,8 @@ impl Work<'_> {
             .chain([stream.root])
         {
             if let Some(level) = self.shape.tree(id).level(stream.root, parent)
-                && self.room.may_feed(stream, parent)
-                && !self.room.barred(parent, child)
-                && parent != child
+                && self.room.may_feed(stream, parent, child)
+                && (self.relays || !self.room.is_relay(parent))
             {
                 parents.push((level, parent));
             }
@@ -387,6 +580,19 @@ impl Work<'_> {
                 }
                 self.shape.attach(self.room, other, kid, parent);
             }
+        }
+        // A relay may be let in where it takes somebody's place.
+        let relays: Vec<NodeId> = if self.relays {
+            self.outside(seat).collect()
+        } else {
+            Vec::new()
+        };
+        for relay in relays {
+            self.shape.attach(self.room, id, child, relay);
+            if self.seat((id, relay), depth) {
+                return true;
+            }
+            self.shape.detach(self.room, id, child);
         }
         false
     }

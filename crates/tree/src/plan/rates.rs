@@ -68,7 +68,7 @@ pub(super) fn share(
                 continue;
             };
             index.insert(node, entries.len());
-            let want = stream.top(node);
+            let want = room.top(stream, node);
             // A silent stream's least is its lowest layer.
             let take = if stream.rates.audio == 0 && want.is_some() {
                 stream.available().next()
@@ -128,11 +128,12 @@ pub(super) fn share(
             let before = turn.len();
             turn.retain(|&(_, _, at)| !raise(room, &mut entries, &mut spent, &[at], layer));
             if turn.len() == before {
-                let together = turn
-                    .iter()
-                    .map(|&(_, _, at)| at)
-                    .filter(|&at| !entries[at].leaf);
-                let together: Vec<usize> = together.collect();
+                let relays = (0..entries.len()).filter(|&at| room.is_relay(entries[at].seat.1));
+                let helpers = turn.iter().map(|&(_, _, at)| at);
+                let together: Vec<usize> = helpers
+                    .filter(|&at| !entries[at].leaf)
+                    .chain(relays)
+                    .collect();
                 for top in together {
                     let group: Vec<usize> = turn
                         .iter()
@@ -164,6 +165,9 @@ pub(super) fn share(
                 feed: true,
             },
         );
+        if room.is_relay(entry.seat.1) {
+            continue;
+        }
         rates.takes.insert(
             entry.seat,
             Take {

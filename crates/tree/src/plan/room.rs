@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Layers, Millis, NodeFacts, NodeId, Policy, Rates, StreamId};
+use crate::{Kind, Layers, Millis, NodeFacts, NodeId, Policy, Rates, StreamId};
 
 /// Rates above this are counted as this, so that an edge's bill fits its 32 bits; bit/s.
 const RATE_LIMIT: u32 = 800_000_000;
@@ -33,8 +33,10 @@ impl Node {
         }
     }
 
-    /// Take new facts; true if they matter to the plan.
+    /// Take new facts; true if they matter to the plan. What kind of node it is stands as long as it is here.
     pub fn update(&mut self, facts: NodeFacts, now: Millis) -> bool {
+        let kind = self.facts.kind;
+        let facts = NodeFacts { kind, ..facts };
         let old = std::mem::replace(&mut self.facts, facts);
         if facts.uplink != old.uplink {
             self.since = now;
@@ -117,6 +119,12 @@ impl Stream {
         u64::from(self.rates.audio) + self.lowest_rate()
     }
 
+    /// Audio and the dearest layer.
+    pub fn most(&self) -> u64 {
+        let layer = self.rates.layers.iter().max().copied().unwrap_or(0);
+        u64::from(self.rates.audio) + u64::from(layer)
+    }
+
     /// What an interior node's edge takes on top of a leaf's: the lowest layer, where there are several.
     pub fn helper_extra(&self) -> u64 {
         if self.available().count() > 1 {
@@ -126,14 +134,19 @@ impl Stream {
         }
     }
 
-    /// The layer a receiver shows when capacity is plenty; `None` = sound only.
-    pub fn top(&self, node: NodeId) -> Option<u8> {
-        let want = self
-            .wants
-            .get(&node)
-            .copied()
-            .unwrap_or(Some(Layers::MAX as u8))?;
+    /// The layer a receiver shows when capacity is plenty; `None` = sound only. Of a relay ask [`Room::top`].
+    fn top(&self, node: NodeId) -> Option<u8> {
+        self.shown(self.wants.get(&node).copied())
+    }
+
+    fn shown(&self, said: Option<Option<u8>>) -> Option<u8> {
+        let want = said.unwrap_or(Some(Layers::MAX as u8))?;
         self.available().rfind(|&layer| layer <= want)
+    }
+
+    /// Does a receiver that now says `want` show another layer than with what it said `before`, if anything?
+    pub fn shows_other(&self, before: Option<Option<u8>>, want: Option<u8>) -> bool {
+        self.shown(before) != self.shown(Some(want))
     }
 
     /// Layers and bill of an edge whose subtree asks for `counts`. A leaf takes what it shows; a node with children also
@@ -185,11 +198,34 @@ pub(super) struct Room {
 }
 
 impl Room {
+    /// Who is to have the stream: everybody but its root and the relays.
     pub fn receivers<'a>(&'a self, stream: &'a Stream) -> impl Iterator<Item = NodeId> + 'a {
         self.nodes
-            .keys()
-            .copied()
-            .filter(move |&node| node != stream.root)
+            .iter()
+            .filter(move |&(&id, node)| id != stream.root && node.facts.kind == Kind::Participant)
+            .map(|(&id, _)| id)
+    }
+
+    pub fn is_relay(&self, node: NodeId) -> bool {
+        self.nodes
+            .get(&node)
+            .is_some_and(|node| node.facts.kind == Kind::Relay)
+    }
+
+    pub fn relays(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes
+            .iter()
+            .filter(|(_, node)| node.facts.kind == Kind::Relay)
+            .map(|(&id, _)| id)
+    }
+
+    /// The layer a node shows when capacity is plenty; `None` = sound only, or a relay, which shows nothing.
+    pub fn top(&self, stream: &Stream, node: NodeId) -> Option<u8> {
+        if self.is_relay(node) {
+            None
+        } else {
+            stream.top(node)
+        }
     }
 
     pub fn barred(&self, a: NodeId, b: NodeId) -> bool {
@@ -200,21 +236,25 @@ impl Room {
         self.avoid.contains_key(&Pair::new(a, b))
     }
 
-    /// May this node stand inside a tree of the stream, by its own facts and the policy?
-    pub fn may_feed(&self, stream: &Stream, node: NodeId) -> bool {
-        node == stream.root
-            || (self.policy != Policy::Mesh
-                && self
-                    .nodes
-                    .get(&node)
-                    .is_some_and(|node| node.facts.forwards))
+    /// May `parent` feed `child` in a tree of the stream, by the policy, by what they are and by their link?
+    pub fn may_feed(&self, stream: &Stream, parent: NodeId, child: NodeId) -> bool {
+        if parent == child || self.barred(parent, child) {
+            return false;
+        }
+        if parent == stream.root {
+            return self.policy != Policy::Relay || self.is_relay(child);
+        }
+        self.nodes.get(&parent).is_some_and(|node| {
+            let helps = matches!(self.policy, Policy::Tree(_) | Policy::Auto);
+            node.facts.forwards && (helps || node.facts.kind == Kind::Relay)
+        })
     }
 
-    /// Children one node may have in one tree.
-    pub fn fan_out(&self) -> usize {
+    /// Children this node may have in one tree. The breadth of `Tree(b)` spares participants; it does not bind relays.
+    pub fn fan_out(&self, node: NodeId) -> usize {
         match self.policy {
-            Policy::Tree(b) => usize::from(b.clamp(1, 16)),
-            Policy::Mesh | Policy::Auto => usize::MAX,
+            Policy::Tree(b) if !self.is_relay(node) => usize::from(b.clamp(1, 16)),
+            _ => usize::MAX,
         }
     }
 
@@ -236,7 +276,7 @@ impl Room {
                 .filter(|&node| !self.barred(stream.root, node))
             {
                 let mut counts = Counts::default();
-                if let Some(top) = stream.top(receiver) {
+                if let Some(top) = self.top(stream, receiver) {
                     counts[usize::from(top)] = 1;
                 }
                 rate += stream.bill(&counts, true).1;
@@ -256,9 +296,9 @@ impl Room {
         let mut ring = vec![stream.root];
         for _ in 0..cap {
             let mut next = Vec::new();
-            for &parent in ring.iter().filter(|&&node| self.may_feed(stream, node)) {
+            for &parent in &ring {
                 for &child in self.nodes.keys() {
-                    if !self.barred(parent, child) && seen.insert(child) {
+                    if self.may_feed(stream, parent, child) && seen.insert(child) {
                         next.push(child);
                     }
                 }

@@ -67,7 +67,7 @@ impl Tree {
         order
     }
 
-    fn counts(&self, node: NodeId) -> Counts {
+    pub fn counts(&self, node: NodeId) -> Counts {
         self.demand.get(&node).copied().unwrap_or_default()
     }
 }
@@ -107,10 +107,13 @@ impl Shape {
             let mut tree = Tree::default();
             for node in room.receivers(stream) {
                 let mut counts = Counts::default();
-                if let Some(top) = stream.top(node) {
+                if let Some(top) = room.top(stream, node) {
                     counts[usize::from(top)] = 1;
                 }
                 tree.demand.insert(node, counts);
+            }
+            for relay in room.relays() {
+                tree.demand.insert(relay, Counts::default());
             }
             shape.trees.insert(id, tree);
         }
@@ -212,10 +215,8 @@ impl Shape {
             return false;
         };
         let tree = self.tree(id);
-        parent != child
-            && room.may_feed(stream, parent)
-            && !room.barred(parent, child)
-            && tree.kids.get(&parent).map_or(0, BTreeSet::len) < room.fan_out()
+        room.may_feed(stream, parent, child)
+            && tree.kids.get(&parent).map_or(0, BTreeSet::len) < room.fan_out(parent)
             && tree
                 .level(stream.root, parent)
                 .is_some_and(|level| level + 1 + tree.height(child) <= DEPTH_CAP)
@@ -242,7 +243,8 @@ impl Shape {
         let mut own = stream.bill(&added, tree.is_leaf(child)).1;
         if room.policy == Policy::Auto && parent == stream.root && !direct {
             // A root that cannot feed everybody needs a helper, whose edge takes the lowest layer too: keep that free.
-            let helped = tree.kids_of(parent).any(|kid| !tree.is_leaf(kid));
+            // A relay is such a helper, and its own bill says so.
+            let helped = room.is_relay(child) || tree.kids_of(parent).any(|kid| !tree.is_leaf(kid));
             own += if helped { 0 } else { stream.helper_extra() };
         }
         if load.full + own > node.budget {
@@ -263,6 +265,43 @@ impl Shape {
             at = above;
         }
         Some(Fit::Full)
+    }
+
+    /// Receivers that hang on a relay although the policy would rather have participants feed them.
+    pub fn relayed(&self, room: &Room) -> usize {
+        if room.policy == Policy::Relay {
+            return 0;
+        }
+        room.relays()
+            .flat_map(|relay| self.edges_of(relay))
+            .filter(|&(_, kid)| !room.is_relay(kid))
+            .count()
+    }
+
+    /// Edges over links that were just lost.
+    pub fn avoided(&self, room: &Room) -> usize {
+        let edges = self.trees.values().flat_map(|tree| &tree.parent);
+        edges
+            .filter(|&(&child, &parent)| room.avoided(parent, child))
+            .count()
+    }
+
+    /// Take out the relays that feed nobody; true if there were any.
+    pub fn prune(&mut self, room: &Room) -> bool {
+        let mut pruned = false;
+        for relay in room.relays() {
+            for &id in room.streams.keys() {
+                let mut at = relay;
+                while room.is_relay(at)
+                    && self.tree(id).is_leaf(at)
+                    && let Some(parent) = self.detach(room, id, at)
+                {
+                    pruned = true;
+                    at = parent;
+                }
+            }
+        }
+        pruned
     }
 
     /// The edges a node feeds, over all trees.

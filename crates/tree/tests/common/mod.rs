@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use grove_tree::{
-    DEPTH_CAP, Edge, EdgeChange, Fact, Layers, Millis, NodeFacts, NodeId, Plan, Policy, Rates,
-    Reason, StreamId,
+    DEPTH_CAP, Edge, EdgeChange, Fact, Kind, Layers, Millis, NodeFacts, NodeId, Plan, Policy,
+    Rates, Reason, StreamId,
 };
 
 pub mod ops;
@@ -139,15 +139,193 @@ impl Shadow {
             self.pass(self.now + 10_000);
             self.deliver();
         }
+        self.homes();
+    }
+
+    /// In quiet, whoever hangs on a relay hangs there because no participant would do as the trees stand.
+    fn homes(&self) {
+        if self.policy == Policy::Relay {
+            return;
+        }
+        let auto = self.policy == Policy::Auto;
+        for (&(id, child), edge) in &self.edges {
+            if self.is_relay(child) || !self.is_relay(edge.parent) {
+                continue;
+            }
+            let stream = &self.streams[&id];
+            for &node in self.nodes.keys().filter(|&&node| !self.is_relay(node)) {
+                let level = if node == stream.root {
+                    Some(0)
+                } else {
+                    self.level((id, node), &BTreeMap::new())
+                };
+                let Some(level) = level.filter(|_| !self.below((id, node), child)) else {
+                    continue;
+                };
+                let height = self.height((id, child));
+                let hops = if auto && node != stream.root {
+                    2
+                } else {
+                    DEPTH_CAP
+                };
+                let fits = self.may_feed(stream, node, child)
+                    && !self.barred(node, child)
+                    && level + 1 + height <= hops
+                    && self.kids((id, node)) < self.breadth()
+                    && self.spare_slot(node)
+                    && if auto {
+                        self.full_fit(id, child, node)
+                    } else {
+                        self.floors(node) + stream.floor() <= self.nodes[&node].uplink
+                    };
+                assert!(
+                    !fits,
+                    "11: {child:?} of {id:?} stays with {:?} though {node:?} would do: {:?}",
+                    edge.parent,
+                    self.plan.trees()
+                );
+            }
+        }
+    }
+
+    fn breadth(&self) -> usize {
+        match self.policy {
+            Policy::Tree(b) => usize::from(b.max(1)),
+            _ => usize::MAX,
+        }
+    }
+
+    fn kids(&self, (id, node): Seat) -> usize {
+        let mut edges = self.edges.iter();
+        edges
+            .by_ref()
+            .filter(|(seat, edge)| seat.0 == id && edge.parent == node)
+            .count()
+    }
+
+    /// Is the node the other one or below it?
+    fn below(&self, (id, node): Seat, top: NodeId) -> bool {
+        let mut at = node;
+        loop {
+            if at == top {
+                return true;
+            }
+            match self.edges.get(&(id, at)) {
+                Some(edge) => at = edge.parent,
+                None => return false,
+            }
+        }
+    }
+
+    fn height(&self, (id, node): Seat) -> u8 {
+        let kids = self
+            .edges
+            .iter()
+            .filter(|((other, _), edge)| *other == id && edge.parent == node);
+        kids.map(|((_, kid), _)| 1 + self.height((id, *kid)))
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn spare_slot(&self, node: NodeId) -> bool {
+        let edges = self.edges.values().filter(|edge| edge.parent == node);
+        edges.count() < usize::from(self.nodes[&node].slots)
+    }
+
+    /// What a node sends at the least.
+    fn floors(&self, node: NodeId) -> u64 {
+        let edges = self.edges.iter().filter(|(_, edge)| edge.parent == node);
+        edges.map(|((id, _), _)| self.streams[id].floor()).sum()
+    }
+
+    /// What everybody in the subtree shows when capacity is plenty, as this edge's bill.
+    fn wanted(&self, id: StreamId, node: NodeId, extra: Option<NodeId>) -> u64 {
+        let stream = &self.streams[&id];
+        let (mut layers, mut leaf) = (Layers::NONE, true);
+        let mut todo = vec![node];
+        todo.extend(extra);
+        while let Some(at) = todo.pop() {
+            if !self.is_relay(at)
+                && let Some(top) = stream.top(at)
+            {
+                layers = layers.with(top);
+            }
+            let kids = self
+                .edges
+                .iter()
+                .filter(|((other, _), edge)| *other == id && edge.parent == at);
+            let before = todo.len();
+            todo.extend(kids.map(|((_, kid), _)| *kid));
+            leaf &= todo.len() == before && extra.is_none();
+        }
+        if !leaf && !layers.is_empty() {
+            layers = stream
+                .available()
+                .first()
+                .map_or(layers, |&lowest| layers.with(lowest));
+        }
+        let video = layers
+            .iter()
+            .map(|layer| u64::from(stream.rates.layers[usize::from(layer)]));
+        u64::from(stream.rates.audio) + video.sum::<u64>()
+    }
+
+    /// Would everything the child wants fit at this participant, which is the root or the root's child?
+    fn full_fit(&self, id: StreamId, child: NodeId, parent: NodeId) -> bool {
+        let full = |node: NodeId| -> u64 {
+            let edges = self.edges.iter().filter(|(_, edge)| edge.parent == node);
+            edges
+                .map(|((id, kid), _)| self.wanted(*id, *kid, None))
+                .sum()
+        };
+        let low = |node: NodeId| -> u64 {
+            let edges = self.edges.iter().filter(|(_, edge)| edge.parent == node);
+            let low = |id: &StreamId| {
+                let stream = &self.streams[id];
+                let lowest = stream.available().first().copied();
+                let video = lowest.map_or(0, |layer| stream.rates.layers[usize::from(layer)]);
+                u64::from(stream.rates.audio) + u64::from(video)
+            };
+            edges.map(|((id, _), _)| low(id)).sum::<u64>() + low(&id)
+        };
+        let root = self.streams[&id].root;
+        let at_parent = full(parent) + self.wanted(id, child, None) <= self.nodes[&parent].uplink;
+        let at_root = parent == root || {
+            let (old, new) = (
+                self.wanted(id, parent, None),
+                self.wanted(id, parent, Some(child)),
+            );
+            new <= old || full(root) + new - old <= self.nodes[&root].uplink
+        };
+        at_parent && at_root && low(parent) <= self.nodes[&parent].uplink
     }
 
     pub fn barred(&self, a: NodeId, b: NodeId) -> bool {
         self.barred.contains(&(a.min(b), a.max(b)))
     }
 
-    pub fn may_feed(&self, stream: &StreamFacts, node: NodeId) -> bool {
-        node == stream.root
-            || (self.policy != Policy::Mesh && self.nodes.get(&node).is_some_and(|f| f.forwards))
+    pub fn is_relay(&self, node: NodeId) -> bool {
+        self.nodes
+            .get(&node)
+            .is_some_and(|facts| facts.kind == Kind::Relay)
+    }
+
+    /// By what they are and by the policy: may the one feed the other?
+    pub fn may_feed(&self, stream: &StreamFacts, parent: NodeId, child: NodeId) -> bool {
+        let helps = self.nodes.get(&parent).is_some_and(|facts| facts.forwards);
+        match self.policy {
+            _ if parent != stream.root && self.is_relay(parent) => helps,
+            Policy::Mesh => parent == stream.root,
+            Policy::Relay => parent == stream.root && self.is_relay(child),
+            Policy::Tree(_) | Policy::Auto => parent == stream.root || helps,
+        }
+    }
+
+    /// Everybody who is to have the stream.
+    pub fn receivers(&self, stream: &StreamFacts) -> Vec<NodeId> {
+        let here = self.nodes.keys().copied();
+        here.filter(|&node| node != stream.root && !self.is_relay(node))
+            .collect()
     }
 
     fn learn(&mut self, fact: Fact) {
@@ -171,7 +349,7 @@ impl Shadow {
                 }
             }
             Fact::Stream(id, root, rates) => {
-                if self.nodes.contains_key(&root) {
+                if self.nodes.contains_key(&root) && !self.is_relay(root) {
                     match self.streams.get_mut(&id) {
                         Some(stream) if stream.root == root => stream.rates = rates,
                         _ => {
@@ -195,7 +373,10 @@ impl Shadow {
             Fact::Wants(id, node, want) => {
                 if let Some(stream) = self.streams.get_mut(&id)
                     && stream.root != node
-                    && self.nodes.contains_key(&node)
+                    && self
+                        .nodes
+                        .get(&node)
+                        .is_some_and(|facts| facts.kind == Kind::Participant)
                 {
                     stream.wants.insert(node, want);
                 }
@@ -329,8 +510,8 @@ impl Shadow {
             );
             assert!(self.nodes.contains_key(&child), "1: {seat:?} is not here");
             assert!(
-                self.may_feed(stream, edge.parent),
-                "5: {:?} must not forward {id:?}",
+                self.may_feed(stream, edge.parent, child),
+                "5: {:?} must not forward {id:?} to {child:?}",
                 edge.parent
             );
             assert!(
@@ -415,12 +596,27 @@ impl Shadow {
         assert_eq!(unserved, self.unserved, "8: the changes lead to the trees");
         for (&id, stream) in &self.streams {
             let near = self.reachable(stream);
+            assert!(!self.is_relay(stream.root), "10: {id:?} starts at a relay");
             for &node in self.nodes.keys().filter(|&&node| node != stream.root) {
                 let (edge, why) = (self.edges.get(&(id, node)), self.unserved.get(&(id, node)));
-                assert!(
-                    edge.is_some() != why.is_some(),
-                    "1: {node:?} of {id:?} has {edge:?} and {why:?}"
-                );
+                let kids = self
+                    .edges
+                    .iter()
+                    .filter(|(seat, edge)| seat.0 == id && edge.parent == node)
+                    .count();
+                if self.is_relay(node) {
+                    assert_eq!(why, None, "10: {node:?} waits for {id:?}");
+                    assert_eq!(
+                        edge.is_some(),
+                        kids > 0,
+                        "10: {node:?} feeds {kids} of {id:?}"
+                    );
+                } else {
+                    assert!(
+                        edge.is_some() != why.is_some(),
+                        "1: {node:?} of {id:?} has {edge:?} and {why:?}"
+                    );
+                }
                 let expected = if near.contains(&node) {
                     Reason::NoCapacity
                 } else {
@@ -433,12 +629,9 @@ impl Shadow {
                 if let Some(edge) = edge {
                     self.layers((id, node), stream, edge.layers);
                 }
-                let kids = self
-                    .edges
-                    .iter()
-                    .filter(|(seat, edge)| seat.0 == id && edge.parent == node)
-                    .count();
-                if let Policy::Tree(b) = self.policy {
+                if let Policy::Tree(b) = self.policy
+                    && !self.is_relay(node)
+                {
                     assert!(
                         kids <= usize::from(b.max(1)),
                         "2: {node:?} has {kids} children of {id:?}"
@@ -471,6 +664,10 @@ impl Shadow {
         let own = Layers(layers.0 & !taken);
         let lowest = stream.available().first().copied();
         assert!(
+            !self.is_relay(node) || own.iter().all(|layer| Some(layer) == lowest),
+            "6: the relay {node:?} of {id:?} takes {layers:?}"
+        );
+        assert!(
             layers.is_empty() || lowest.is_none_or(|lowest| layers.contains(lowest)),
             "6: {node:?} {layers:?}"
         );
@@ -489,7 +686,7 @@ impl Shadow {
                 .copied()
                 .filter(|&child| {
                     near.iter()
-                        .any(|&p| self.may_feed(stream, p) && !self.barred(p, child))
+                        .any(|&p| self.may_feed(stream, p, child) && !self.barred(p, child))
                 })
                 .collect();
             near.extend(more);

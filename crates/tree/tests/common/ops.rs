@@ -1,6 +1,6 @@
 //! Random operations on a room.
 
-use grove_tree::{Fact, NodeFacts, NodeId, Policy, Rates, StreamId};
+use grove_tree::{Fact, Kind, NodeFacts, NodeId, Policy, Rates, StreamId};
 use proptest::prelude::*;
 
 use super::Shadow;
@@ -27,6 +27,7 @@ pub fn run(shadow: &mut Shadow, op: &Op) {
 pub fn policy() -> impl Strategy<Value = Policy> {
     prop_oneof![
         Just(Policy::Mesh),
+        Just(Policy::Relay),
         (0u8..5).prop_map(Policy::Tree),
         Just(Policy::Auto),
         Just(Policy::Auto)
@@ -42,6 +43,7 @@ pub fn facts() -> impl Strategy<Value = NodeFacts> {
     ];
     let slots = prop_oneof![4 => Just(64u16), 1 => 0u16..5];
     (uplink, prop::bool::weighted(0.8), slots).prop_map(|(uplink, forwards, slots)| NodeFacts {
+        kind: Kind::Participant,
         uplink,
         forwards,
         slots,
@@ -74,12 +76,29 @@ pub fn rates() -> impl Strategy<Value = Rates> {
     ]
 }
 
-/// One operation in a room of `nodes` nodes and up to `streams` streams.
+/// Relays are numbered from here.
+pub const RELAYS: u32 = 1_000;
+
+pub fn relay_facts() -> impl Strategy<Value = NodeFacts> {
+    let uplink = prop_oneof![1 => 0u64..1_000_000, 3 => Just(1_000_000_000u64)];
+    let slots = prop_oneof![4 => Just(1_000u16), 1 => 0u16..5];
+    (uplink, prop::bool::weighted(0.95), slots).prop_map(|(uplink, forwards, slots)| NodeFacts {
+        kind: Kind::Relay,
+        uplink,
+        forwards,
+        slots,
+    })
+}
+
+/// One operation in a room of `nodes` participants, two relays and up to `streams` streams.
 pub fn op(nodes: u32, streams: u32) -> impl Strategy<Value = Op> {
-    let node = move || (0..nodes).prop_map(NodeId);
+    let participant = move || (0..nodes).prop_map(NodeId);
+    let relay = || (RELAYS..RELAYS + 2).prop_map(NodeId);
+    let node = move || prop_oneof![4 => participant(), 1 => relay()];
     let stream = move || (0..streams).prop_map(StreamId);
     let fact = prop_oneof![
-        8 => (node(), facts()).prop_map(|(id, facts)| Fact::Node(id, facts)),
+        8 => (participant(), facts()).prop_map(|(id, facts)| Fact::Node(id, facts)),
+        3 => (relay(), relay_facts()).prop_map(|(id, facts)| Fact::Node(id, facts)),
         3 => node().prop_map(Fact::Left),
         3 => node().prop_map(Fact::Failed),
         3 => (node(), node()).prop_map(|(a, b)| Fact::LinkLost(a, b)),
