@@ -273,11 +273,17 @@ test.each([
   [2, {}, "You reach Ana directly."],
   [3, {}, "You reach Ana through Ben, who passes it on."],
   [RELAY, {}, "You reach Ana through the server, because nobody here has enough upload to spare for it."],
-  [RELAY, { never: true }, "You reach Ana through the server, because your network and Ana's cannot connect directly."],
+  [RELAY, { never: true }, "You reach Ana through the server, because no direct connection between you came up."],
   [RELAY, { relay: true }, "You reach Ana through the server, because this room sends everything through it."],
 ] as [number, { never?: true; relay?: true }, string][])("fed by %i with %j: %s", (parent, why, words) => {
   let model = fedBy(parent, withTwo);
-  if (why.never) model = run(model, [page({ type: "link", peer: 2, state: "never" })]);
+  if (why.never) {
+    // The server orders the link away when either end has given up.
+    model = run(model, [
+      page({ type: "link", peer: 2, state: "connecting" }),
+      page({ type: "link", peer: 2, state: null }),
+    ]);
+  }
   if (why.relay) {
     model = run(model, [server({ type: "policy_changed", policy: { kind: "relay" }, never_relay: false, by: 2 })]);
   }
@@ -333,4 +339,27 @@ test("a relay that cannot be reached is told only while somebody is not served",
   ]);
   expect(noticeIds(model)).toEqual(["relay"]);
   expect(noticeIds(run(model, [worker({ type: "ready", stream, parent: 2 })]))).toEqual([]);
+});
+
+test("the way that is told is the one that frames come by, not the one that was ordered last", () => {
+  const relayed = fedBy(RELAY, withTwo);
+  const changes = [{ order: "parent" as const, stream, parent: 2, layers: [0], reason: "capacity" as const }];
+  const { plan } = applyOrders(relayed.plan, { epoch: 3, reset: false, changes });
+  const ordered = run(relayed, [page({ type: "plan", plan }), stats({ parent: 2, framesReceived: 9 })]);
+  expect(ana(ordered)?.way).toContain("through the server");
+  expect(ana(run(ordered, [worker({ type: "ready", stream, parent: 2 })]))?.way).toBe("You reach Ana directly.");
+  expect(ana(withTwo)?.way).toBeNull();
+});
+
+test("two who gave up on each other stay apart in words until a link is up", () => {
+  const apart = (...states: ("connecting" | "up" | "never" | "lost" | null)[]) =>
+    run(
+      withTwo,
+      states.map((state) => page({ type: "link", peer: 2, state })),
+    ).others.get(2)?.apart;
+  expect(apart("connecting", "never", null)).toBe(true);
+  expect(apart("connecting", null)).toBe(true);
+  expect(apart("connecting", "never", "connecting")).toBe(true);
+  expect(apart("connecting", "never", "connecting", "up", null)).toBe(false);
+  expect(apart("connecting", "up", "lost", null)).toBe(false);
 });

@@ -36,6 +36,8 @@ export interface Other {
   level: number;
   /** What happened to the direct link, where one was ordered. */
   link: LinkState | null;
+  /** The last direct link that was ordered ended without having been up, by itself or because the other end gave up. */
+  apart: boolean;
   /** Frames of theirs that nothing opens, lately. */
   undecodable: { frames: number; atMs: number } | null;
 }
@@ -54,6 +56,8 @@ export interface Flow {
   count: number;
   /** When the count last rose. */
   movedMs: number;
+  /** Whose frames were usable last; null until the worker says so. An order for another comes before its first frame. */
+  from: number | null;
 }
 
 export interface Model {
@@ -146,6 +150,7 @@ const newcomer = (participant: Participant): Other => ({
   verified: null,
   level: 127,
   link: null,
+  apart: false,
   undecodable: null,
 });
 
@@ -232,7 +237,7 @@ function fromWorker(model: Model, message: FromWorker, nowMs: number): Model {
     case "ready": {
       const id = streamId(message.stream);
       const count = model.flows.get(id)?.count ?? 0;
-      return { ...model, flows: new Map(model.flows).set(id, { count, movedMs: nowMs }) };
+      return { ...model, flows: new Map(model.flows).set(id, { count, movedMs: nowMs, from: message.parent }) };
     }
     case "stats":
       return measured(model, message.stats, nowMs);
@@ -279,7 +284,7 @@ function measured(model: Model, stats: WorkerStats, nowMs: number): Model {
     const count = one.framesReceived + one.audioPackets;
     const before = flows.get(id);
     if (before && before.count === count) continue;
-    if (before || count > 0) flows.set(id, { count, movedMs: nowMs });
+    if (before || count > 0) flows.set(id, { count, movedMs: nowMs, from: before?.from ?? null });
   }
   const passedOn = stats.outgoing.filter(({ stream }) => stream.node !== model.me);
   const forwarding = {
@@ -314,7 +319,13 @@ function fromPage(model: Model, event: PageEvent, nowMs: number): Model {
     case "plan":
       return { ...model, plan: event.plan };
     case "link": {
-      if (!isRelay(event.peer)) return withOther(model, event.peer, (other) => ({ ...other, link: event.state }));
+      if (!isRelay(event.peer)) {
+        return withOther(model, event.peer, (other) => ({
+          ...other,
+          link: event.state,
+          apart: stayApart(other, event.state),
+        }));
+      }
       const relayLinks = new Map(model.relayLinks);
       if (event.state === null) relayLinks.delete(event.peer);
       else relayLinks.set(event.peer, event.state);
@@ -332,6 +343,11 @@ function fromPage(model: Model, event: PageEvent, nowMs: number): Model {
     case "worker_silent":
       return event.silent === model.workerSilent ? model : { ...model, workerSilent: event.silent };
   }
+}
+
+function stayApart({ link, apart }: Other, next: LinkState | null): boolean {
+  if (next === "never" || (next === null && link === "connecting")) return true;
+  return next === "up" ? false : apart;
 }
 
 /** Puts a line that the server told, at its time; our own becomes delivered, one that is known already changes nothing. */

@@ -43,7 +43,7 @@ function person(model: Model, other: Other, judged: Judged, everybody: boolean, 
     streams: publications.map((publication) => personStream(model, other, publication, nowMs)),
     audioLevel: other.level,
     quality,
-    way: way(model, other, judged.parent),
+    way: way(model, other),
   };
 }
 
@@ -53,11 +53,11 @@ function nameOf(model: Model, node: number): string {
 }
 
 /** How somebody's streams come here, and why not directly. */
-function way(model: Model, other: Other, parent: number | null): string | null {
+function way(model: Model, other: Other): string | null {
   const { node, name, publications } = other.participant;
-  const ordered = publications.map(({ stream }) => model.plan.parents.get(streamId({ node, stream }))?.parent);
-  const by = parent ?? ordered.find((one) => one != null) ?? null;
-  if (by === null) return null;
+  const from = publications.map(({ stream }) => model.flows.get(streamId({ node, stream }))?.from ?? null);
+  const by = from.find((one) => one !== null);
+  if (by === undefined || by === null) return null;
   if (by === node) return `You reach ${name} directly.`;
   if (!isRelay(by)) return `You reach ${name} through ${nameOf(model, by)}, who passes it on.`;
   return `You reach ${name} through the server, because ${whyRelay(model, other)}.`;
@@ -65,7 +65,7 @@ function way(model: Model, other: Other, parent: number | null): string | null {
 
 function whyRelay(model: Model, other: Other): string {
   if (model.policy.kind === "relay") return "this room sends everything through it";
-  if (other.link === "never") return `your network and ${other.participant.name}'s cannot connect directly`;
+  if (other.apart) return "no direct connection between you came up";
   return "nobody here has enough upload to spare for it";
 }
 
@@ -205,7 +205,11 @@ function notices(model: Model, others: readonly Other[], nowMs: number): Notice[
       const { state } = streamState(model, other, { node, stream: one.stream }, one, nowMs);
       return state === "live";
     });
-    if (other.link === "never" && !(served && publications.length > 0)) {
+    const unreachable = publications.some(
+      ({ stream }) => model.plan.parents.get(streamId({ node, stream }))?.reason === "unreachable",
+    );
+    const cut = other.link === "never" || (other.apart && unreachable);
+    if (cut && !(served && publications.length > 0)) {
       add(
         model.relays.length > 0 && !model.neverRelay ? "info" : "bad",
         `unreachable:${node}`,
