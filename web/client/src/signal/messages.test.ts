@@ -25,7 +25,7 @@ const identity: Identity = {
 
 /** The same examples, checked by the compiler: names and kinds of fields are those of the server. */
 const sent: { [Kind in ClientMessage["type"]]: Extract<ClientMessage, { type: Kind }> } = {
-  create: { type: "create", policy: { kind: "tree", branching: 2 } },
+  create: { type: "create", policy: { kind: "tree", branching: 2 }, never_relay: true },
   join: {
     type: "join",
     version: 1,
@@ -72,7 +72,7 @@ const sent: { [Kind in ClientMessage["type"]]: Extract<ClientMessage, { type: Ki
     edges: [{ stream, parent: 3, bps: 1_200_000, delay_ms: 40, layer: 1 }],
   },
   trees: { type: "trees", watch: true },
-  set_policy: { type: "set_policy", policy: { kind: "mesh" } },
+  set_policy: { type: "set_policy", policy: { kind: "relay" }, never_relay: false },
   ping: { type: "ping", n: 7 },
 };
 
