@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use grove_frame::{EVERYTHING, HEADER_BYTES, Header, Kind};
+use grove_frame::{EVERYTHING, Header, Kind};
 use grove_relay::{
     Close, Command, Event, Incoming, Input, Layers, Link, Micros, Node, Outgoing, Output, Relay,
     Report, Settings, Stream, Token,
@@ -22,9 +22,8 @@ pub fn frame(header: Header, size: usize) -> Bytes {
         .number
         .wrapping_mul(31)
         .wrapping_add(u32::from(header.spatial) << 8);
-    bytes.extend(
-        (0..size.max(40) - HEADER_BYTES).map(|i| (seed.wrapping_add(i as u32 * 7) >> 2) as u8),
-    );
+    bytes.extend(seed.to_be_bytes());
+    bytes.resize(size.max(40), seed as u8);
     bytes.into()
 }
 
@@ -172,7 +171,6 @@ pub struct Sim {
     pub reports: Vec<Report>,
     /// Frames that a camera's peer loses on the way to the relay, by (stream, layer, number).
     pub lose: BTreeSet<(Stream, u8, u32)>,
-    pub most_ring_bytes: usize,
 }
 
 impl Sim {
@@ -189,7 +187,6 @@ impl Sim {
             events: Vec::new(),
             reports: Vec::new(),
             lose: BTreeSet::new(),
-            most_ring_bytes: 0,
         };
         sim.command(Command::Enter {
             room: ROOM,
@@ -313,11 +310,6 @@ impl Sim {
         }
         for node in self.peers.keys().copied().collect::<Vec<_>>() {
             self.socket(node);
-        }
-        if (now / MS).is_multiple_of(10) {
-            self.most_ring_bytes = self
-                .most_ring_bytes
-                .max(self.relay.stats(now).size.ring_bytes);
         }
     }
 
