@@ -11,8 +11,11 @@ beforeAll(async () => {
 afterEach(() => scene.clear());
 afterAll(() => scene?.end());
 
-test("the room secret and what people write are neither in the server's log nor in anything sent to it", async () => {
-  const link = await scene.room({ kind: "mesh" });
+test.for([
+  ["neither in the server's log nor in anything sent to it", "mesh"],
+  ["not there either when the server passes on pictures and sound", "relay"],
+] as const)("the room secret and what people write are %s", async ([, kind]) => {
+  const link = await scene.room({ kind });
   const words = "mistletoe and 47 herons";
   const [ana, ben] = await scene.enterAll(link, ["Ana Zaqwsx", "Ben"]);
   if (!ana || !ben) throw new Error("two entered");
