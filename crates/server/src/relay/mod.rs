@@ -110,3 +110,48 @@ fn room_of(event: &Event) -> grove_relay::Room {
         | Event::Report { room, .. } => *room,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::room::{RelaySettings, Settings as RoomSettings};
+    use crate::signal::message::Policy;
+
+    #[tokio::test]
+    async fn a_relay_that_breaks_starts_anew_and_rooms_enter_it_again() {
+        let (relay, events) = Relay::start(Settings::default());
+        let settings = RoomSettings {
+            resume: 0,
+            empty: 60_000,
+            people: 0,
+            uplink: 1_000_000,
+            slots: 8,
+            ice_servers: Vec::new(),
+            relay: Some(RelaySettings {
+                egress: 1_000_000,
+                slots: 8,
+            }),
+        };
+        let metrics = Arc::new(Metrics::default());
+        let rooms = Rooms::new(settings, 10, metrics, Some(relay.clone()));
+        let supervisor = supervise(Arc::downgrade(&relay), events, Arc::downgrade(&rooms));
+        let supervisor = tokio::spawn(supervisor);
+        rooms
+            .create(Policy::Relay, false)
+            .expect("the policy can be had");
+        let first = relay.instance();
+        // The task of a relay ends with its last handle, as it would by a fault.
+        relay.set(None);
+        while relay.instance().is_empty() {
+            tokio::time::sleep(PAUSE / 10).await;
+        }
+        assert_ne!(relay.instance(), first);
+        while relay.stats().size.rooms != 1 {
+            tokio::time::sleep(PAUSE / 10).await;
+        }
+        drop(relay);
+        drop(rooms);
+        supervisor.abort();
+    }
+}

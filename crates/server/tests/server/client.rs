@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 /// Nothing here takes this long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Running {
     pub address: SocketAddr,
@@ -62,13 +62,24 @@ impl Running {
             .expect("the server takes the connection")
     }
 
-    /// Tries to open a WebSocket; the status of the answer when it is refused.
+    /// Tries to open a WebSocket for signalling; the status of the answer when it is refused.
     pub async fn connect(
         &self,
         origin: Option<&str>,
         protocol: Option<&str>,
     ) -> Result<Client, u16> {
-        let url = format!("ws://{}/api/v1/signal", self.address);
+        let socket = self.open("/api/v1/signal", origin, protocol).await?;
+        Ok(Client { socket })
+    }
+
+    /// The same with any path.
+    pub async fn open(
+        &self,
+        path: &str,
+        origin: Option<&str>,
+        protocol: Option<&str>,
+    ) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, u16> {
+        let url = format!("ws://{}{path}", self.address);
         let mut request = url.into_client_request().expect("this is an address");
         for (name, value) in [("Origin", origin), ("Sec-WebSocket-Protocol", protocol)] {
             if let Some(value) = value {
@@ -78,7 +89,7 @@ impl Running {
             }
         }
         match connect_async(request).await {
-            Ok((socket, _)) => Ok(Client { socket }),
+            Ok((socket, _)) => Ok(socket),
             Err(Error::Http(response)) => Err(response.status().as_u16()),
             Err(error) => panic!("no answer: {error}"),
         }
@@ -126,8 +137,13 @@ impl Running {
     }
 
     pub async fn room(&self) -> String {
+        self.create(json!({ "type": "create" })).await
+    }
+
+    /// The room that a message makes.
+    pub async fn create(&self, message: Value) -> String {
         let mut client = self.client().await;
-        client.send(json!({ "type": "create" })).await;
+        client.send(message).await;
         match client.next().await {
             ServerMessage::Created { room } => room,
             other => panic!("no room: {other:?}"),

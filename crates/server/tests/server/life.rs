@@ -60,7 +60,15 @@ async fn neither_log_nor_metrics_hold_names_rooms_tokens_or_bodies() {
     let room = server.room().await;
     let (mut ada, joined) = server.enter(&room, 1).await;
     let (mut bob, _) = server.enter(&room, 2).await;
+    ada.send(serde_json::json!({ "type": "set_policy", "policy": { "kind": "relay" } }))
+        .await;
     ada.send(camera()).await;
+    let link = crate::relay::ordered(&mut ada).await;
+    let _up = crate::relay::Link::open(&server, &link).await;
+    ada.send(serde_json::json!({ "type": "set_policy", "policy": { "kind": "mesh" } }))
+        .await;
+    ada.find(|message| matches!(message, ServerMessage::Orders(_)).then_some(()))
+        .await;
     ada.send(serde_json::json!({ "type": "chat", "body": "UGxhbnRlZC1ib2R5" }))
         .await;
     let signature = "QQ".repeat(43);
@@ -69,7 +77,7 @@ async fn neither_log_nor_metrics_hold_names_rooms_tokens_or_bodies() {
         .await;
     bob.find(|message| matches!(message, ServerMessage::Description { .. }).then_some(()))
         .await;
-    let page = server.get("/metrics", "").await.2;
+    let page = server.get("/metrics", "").await.2 + &server.get("/healthz", "").await.2;
     let log = String::from_utf8_lossy(&log.0.lock().expect("nobody panicked with it")).into_owned();
     assert!(log.contains("participant joined"), "{log}");
     let ours = log
@@ -80,6 +88,7 @@ async fn neither_log_nor_metrics_hold_names_rooms_tokens_or_bodies() {
     for secret in [
         room.as_str(),
         &joined.resume,
+        &link.token,
         "Planted name",
         "UGxhbnRlZC1ib2R5",
         sdp,

@@ -4,4 +4,5 @@ mod client;
 mod life;
 mod limits;
 mod pages;
+mod relay;
 mod rooms;

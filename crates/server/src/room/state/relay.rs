@@ -67,6 +67,7 @@ impl Room {
         }
         // What the new policy moves away from the relay is moved politely; only then the relay goes.
         self.fact(Fact::Policy(planned), now);
+        self.flush_orders(None);
         if never_relay && self.relay == Standing::In {
             self.relay = Standing::Leaving;
             self.fact(Fact::Left(wiring::node_id(RELAY)), now);
