@@ -339,7 +339,7 @@ impl<'a> Work<'a> {
     }
 
     /// What a node could forward once its own streams are sent; before that, whether a subtree hangs on it.
-    pub fn strength(&self, id: StreamId, node: NodeId) -> (bool, u64) {
+    fn strength(&self, id: StreamId, node: NodeId) -> (bool, u64) {
         let orphan = !self.shape.tree(id).is_leaf(node);
         let Some(facts) = self
             .room

@@ -6,7 +6,7 @@
 //! children come before anybody's forwarded streams, and who has the layer now before who has not, so that a plan
 //! that still fits stays as it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::place::Seat;
 use super::room::{Counts, Room};
@@ -43,6 +43,7 @@ struct Entry {
     /// Index of the parent's own entry; none at the root's children.
     above: Option<usize>,
     leaf: bool,
+    relay: bool,
     counts: Counts,
     take: Option<u8>,
     want: Option<u8>,
@@ -80,6 +81,7 @@ pub(super) fn share(
                 parent,
                 above: index.get(&parent).copied(),
                 leaf: tree.is_leaf(node),
+                relay: room.is_relay(node),
                 counts: Counts::default(),
                 take,
                 want,
@@ -128,22 +130,28 @@ pub(super) fn share(
             let before = turn.len();
             turn.retain(|&(_, _, at)| !raise(room, &mut entries, &mut spent, &[at], layer));
             if turn.len() == before {
-                let relays = (0..entries.len()).filter(|&at| room.is_relay(entries[at].seat.1));
-                let helpers = turn.iter().map(|&(_, _, at)| at);
-                let together: Vec<usize> = helpers
-                    .filter(|&at| !entries[at].leaf)
-                    .chain(relays)
-                    .collect();
-                for top in together {
-                    let group: Vec<usize> = turn
-                        .iter()
-                        .map(|&(_, _, at)| at)
-                        .filter(|&at| below(&entries, at, top))
-                        .collect();
-                    if group.len() > 1 && raise(room, &mut entries, &mut spent, &group, layer) {
-                        turn.retain(|(_, _, at)| !group.contains(at));
+                let mut below: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+                for &(_, _, at) in &turn {
+                    let mut up = Some(at);
+                    while let Some(index) = up {
+                        if !entries[index].leaf {
+                            below.entry(index).or_default().push(at);
+                        }
+                        up = entries[index].above;
                     }
                 }
+                let relays = below.keys().copied().filter(|&at| entries[at].relay);
+                let helpers = turn.iter().map(|&(_, _, at)| at);
+                let tops: Vec<usize> = helpers.chain(relays).collect();
+                let mut raised: BTreeSet<usize> = BTreeSet::new();
+                for top in tops {
+                    let group = below.get(&top).into_iter().flatten().copied();
+                    let group: Vec<usize> = group.filter(|at| !raised.contains(at)).collect();
+                    if group.len() > 1 && raise(room, &mut entries, &mut spent, &group, layer) {
+                        raised.extend(group);
+                    }
+                }
+                turn.retain(|(_, _, at)| !raised.contains(at));
             }
             if turn.len() == before || turn.is_empty() {
                 break;
@@ -165,7 +173,7 @@ pub(super) fn share(
                 feed: true,
             },
         );
-        if room.is_relay(entry.seat.1) {
+        if entry.relay {
             continue;
         }
         rates.takes.insert(
@@ -186,18 +194,6 @@ pub(super) fn share(
         }
     }
     rates
-}
-
-/// Is this entry the other one or below it?
-fn below(entries: &[Entry], at: usize, top: usize) -> bool {
-    let mut up = Some(at);
-    while let Some(index) = up {
-        if index == top {
-            return true;
-        }
-        up = entries[index].above;
-    }
-    false
 }
 
 /// Give some receivers of one stream one layer more, if every uplink on the way has room for it.

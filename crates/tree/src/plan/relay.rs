@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::place::{Effort, Seat, Work};
-use super::room::Room;
+use super::room::{Node, Room};
 use super::shape::Shape;
 use crate::{NodeId, Policy, StreamId};
 
@@ -27,25 +27,27 @@ pub(super) fn come_home(room: &Room, shape: &mut Shape, direct: &BTreeSet<Stream
     while shape.relayed(room) > 0 {
         let mut moved = false;
         for &id in room.streams.keys() {
-            let seats = relayed(room, shape, id);
-            if seats.is_empty() {
+            let kids = relayed(room, shape, id);
+            if kids.is_empty() {
                 continue;
             }
             // Without the relay there is room for one more: first all of them, then one by one.
-            let mut trial = shape.clone();
-            for &(_, kid) in &seats {
-                trial.detach(room, id, kid);
+            let before = (shape.trees.get(&id).cloned(), shape.load.clone());
+            for &kid in &kids {
+                shape.detach(room, id, kid);
             }
-            trial.prune(room);
-            if seats
+            shape.prune(room);
+            if kids
                 .iter()
-                .all(|&seat| settle(room, &mut trial, direct, seat))
+                .all(|&kid| settle(room, shape, direct, (id, kid)))
             {
-                *shape = trial;
                 moved = true;
                 continue;
             }
-            for (_, kid) in seats {
+            let (tree, load) = before;
+            shape.trees.extend(tree.map(|tree| (id, tree)));
+            shape.load = load;
+            for kid in kids {
                 let Some(relay) = shape.detach(room, id, kid) else {
                     continue;
                 };
@@ -64,21 +66,31 @@ pub(super) fn come_home(room: &Room, shape: &mut Shape, direct: &BTreeSet<Stream
 }
 
 /// Receivers of a stream that hang on a relay, the strongest first.
-fn relayed(room: &Room, shape: &mut Shape, id: StreamId) -> Vec<Seat> {
+fn relayed(room: &Room, shape: &Shape, id: StreamId) -> Vec<NodeId> {
     let tree = shape.tree(id);
-    let mut kids: Vec<NodeId> = room
-        .relays()
-        .flat_map(|relay| tree.kids_of(relay))
-        .filter(|&kid| !room.is_relay(kid))
-        .collect();
-    let none = BTreeSet::new();
-    let work = Work::new(room, shape, &none, ALONE);
-    kids.sort_by_key(|&kid| (Reverse(work.strength(id, kid)), kid));
-    kids.into_iter().map(|kid| (id, kid)).collect()
+    let kids = room.relays().flat_map(|relay| tree.kids_of(relay));
+    let mut kids: Vec<NodeId> = kids.filter(|&kid| !room.is_relay(kid)).collect();
+    let budget = |kid: NodeId| room.nodes.get(&kid).map_or(0, |node| node.budget);
+    kids.sort_by_key(|&kid| (Reverse(budget(kid)), kid));
+    kids
 }
 
 /// Hang a receiver on a participant, if one will do.
 fn settle(room: &Room, shape: &mut Shape, direct: &BTreeSet<StreamId>, seat: Seat) -> bool {
+    let (id, kid) = seat;
+    let Some(stream) = room.streams.get(&id) else {
+        return false;
+    };
+    let tree = shape.tree(id);
+    let bill = stream.bill(&tree.counts(kid), tree.is_leaf(kid)).1;
+    // Where a room is short, nearly every receiver ends here.
+    let has_room = |(&id, node): (&NodeId, &Node)| {
+        let full = room.policy != Policy::Auto || shape.load(id).full + bill <= node.budget;
+        full && !room.is_relay(id) && shape.has_room(room, id, stream.floor())
+    };
+    if !room.nodes.iter().any(has_room) {
+        return false;
+    }
     let mut work = Work::new(room, shape, direct, ALONE);
     let spot = work.candidate(seat).filter(|spot| spot.is_good(room));
     if let Some(spot) = &spot {
