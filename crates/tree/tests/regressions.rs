@@ -97,3 +97,54 @@ fn a_strong_node_out_of_slots_sends_its_own_stream_first() {
             .all(|edge| edge.parent == NodeId(7) && edge.layers.0 == 0b100)
     );
 }
+
+fn relay(id: u32, copies: u64, slots: u16) -> Fact {
+    Fact::Node(
+        NodeId(id),
+        NodeFacts {
+            kind: Kind::Relay,
+            uplink: copies * 32_000,
+            forwards: true,
+            slots,
+        },
+    )
+}
+
+/// A chain of three hops through participants was possible; the relay hung below two of them and made it four.
+#[test]
+fn auto_uses_no_relay_that_makes_the_tree_deeper() {
+    let mut shadow = Shadow::new(Policy::Auto);
+    for fact in [
+        copies(0, 1, false),
+        copies(1, 1, true),
+        copies(2, 1, true),
+        copies(3, 0, false),
+        relay(4, 1, 9),
+    ] {
+        shadow.fact(fact);
+    }
+    shadow.fact(Fact::Barred(NodeId(2), NodeId(3)));
+    shadow.fact(Fact::Stream(StreamId(0), NodeId(0), SOUND));
+    shadow.quiet();
+    let parents: Vec<_> = shadow
+        .edges
+        .iter()
+        .map(|((_, child), edge)| (child.0, edge.parent.0))
+        .collect();
+    assert_eq!(parents, [(1, 2), (2, 0), (3, 1)]);
+}
+
+/// The root feeds one relay; the one with the higher uplink had a single slot.
+#[test]
+fn the_only_relay_of_a_root_is_the_one_that_serves_all() {
+    let mut shadow = Shadow::new(Policy::Relay);
+    for id in 0..=3 {
+        shadow.fact(copies(id, u64::from(id == 0), false));
+    }
+    shadow.fact(relay(4, 3, 9));
+    shadow.fact(relay(5, 4, 1));
+    shadow.fact(Fact::Barred(NodeId(5), NodeId(4)));
+    shadow.fact(Fact::Stream(StreamId(0), NodeId(0), SOUND));
+    shadow.quiet();
+    assert_eq!(shadow.unserved.len(), 0, "{:?}", shadow.plan.trees());
+}

@@ -560,8 +560,14 @@ fn a_tenth_of_noise_on_every_uplink_soon_changes_nothing_any_more() {
             },
         )
     };
-    for policy in [Policy::Mesh, Policy::Tree(2), Policy::Auto] {
+    let policies = [Policy::Mesh, Policy::Tree(2), Policy::Auto];
+    let relayed = policies.into_iter().chain([Policy::Relay]);
+    let rooms = policies.map(|policy| (policy, false)).into_iter();
+    for (policy, with_relay) in rooms.chain(relayed.map(|policy| (policy, true))) {
         let mut plan = Plan::new(policy);
+        if with_relay {
+            plan.handle(relay(), 0);
+        }
         for id in 1..=8 {
             plan.handle(facts(id, uplink(id)), 0);
             plan.handle(
@@ -584,7 +590,7 @@ fn a_tenth_of_noise_on_every_uplink_soon_changes_nothing_any_more() {
         // The uplinks reckoned with only ever go down a little further, to nine tenths.
         assert!(
             late <= 8,
-            "{policy:?}: {late} changes in half an hour after the first minute"
+            "{policy:?}, relay {with_relay}: {late} changes in half an hour after the first minute"
         );
     }
 }
