@@ -139,11 +139,13 @@ function hearNoAddress(): void {
 
 test("four in a call change from mesh to the server to a tree, and no picture is lost on the way", async () => {
   const link = await scene.room({ kind: "mesh" });
-  const people = [await scene.enter(link, "Ana", { smallCamera: true, width: 1280, height: 800 })];
+  const wide = { width: 1280, height: 800 };
+  const people = [await scene.enter(link, "Ana", { smallCamera: true, before: countConnections, ...wide })];
   people.push(...(await scene.enterAll(link, ["Ben", "Cho", "Dia"], { smallCamera: true })));
   await untilAllReceive(people);
   const [ana] = people;
   if (!ana) throw new Error("four entered");
+  expect(await connections(ana)).toBeGreaterThanOrEqual(3);
   const relay = await relayOf(ana);
   const numbers = await Promise.all(people.map((p) => p.me()));
 
