@@ -31,6 +31,7 @@ mod meter;
 mod relay;
 mod ring;
 mod room;
+pub mod rtp;
 mod stream;
 mod tend;
 

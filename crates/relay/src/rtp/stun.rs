@@ -1,0 +1,178 @@
+//! As much of STUN (RFC 8489) as a port needs that many sessions share: for whom a check is, and the answer to somebody who
+//! only asks for its own address. Whether a check is genuine is for the session to say. Cost: a walk over the attributes.
+
+use std::net::{IpAddr, SocketAddr};
+
+const HEADER: usize = 20;
+const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+const REQUEST: [u8; 2] = [0, 1];
+const SUCCESS: [u8; 2] = [1, 1];
+const USERNAME: u16 = 0x0006;
+const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+/// Attributes looked at. A check of today's browsers has 7.
+const ATTRIBUTES: usize = 32;
+
+/// A well-formed STUN message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stun<'a> {
+    /// It is a binding request.
+    pub request: bool,
+    /// The receiver's half of the user name, ahead of the colon.
+    pub ufrag: Option<&'a str>,
+    transaction: [u8; 12],
+    length: usize,
+}
+
+impl<'a> Stun<'a> {
+    /// Reads a datagram. `None` when it is no STUN message, or a malformed one.
+    pub fn parse(datagram: &'a [u8]) -> Option<Self> {
+        let header: &[u8; HEADER] = datagram.first_chunk()?;
+        let mut attributes = &datagram[HEADER..];
+        let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        if header[0] & 0xc0 != 0 || header[4..8] != COOKIE || length != attributes.len() {
+            return None;
+        }
+        let mut ufrag = None;
+        for _ in 0..ATTRIBUTES {
+            let Some((head, rest)) = attributes.split_first_chunk::<4>() else {
+                break;
+            };
+            let kind = u16::from_be_bytes([head[0], head[1]]);
+            let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
+            let value = rest.get(..length)?;
+            if kind == USERNAME && ufrag.is_none() {
+                let name = std::str::from_utf8(value).ok()?;
+                ufrag = Some(name.split_once(':').map_or(name, |(local, _)| local));
+            }
+            attributes = rest.get(length.next_multiple_of(4)..)?;
+        }
+        let mut transaction = [0; 12];
+        transaction.copy_from_slice(&header[8..]);
+        Some(Self {
+            request: header[..2] == REQUEST,
+            ufrag,
+            transaction,
+            length: datagram.len(),
+        })
+    }
+
+    /// The answer to a plain binding request: where it came from. `None` when it is none, or the answer would be longer than
+    /// the request: to an address that proves nothing no more is sent than came from it.
+    pub fn answer(&self, source: SocketAddr) -> Option<Vec<u8>> {
+        if !self.request || self.ufrag.is_some() {
+            return None;
+        }
+        let mut address = match source.ip().to_canonical() {
+            IpAddr::V4(ip) => [&[0, 1, 0, 0][..], &ip.octets()].concat(),
+            IpAddr::V6(ip) => [&[0, 2, 0, 0][..], &ip.octets()].concat(),
+        };
+        address[2..4].copy_from_slice(&source.port().to_be_bytes());
+        let mask = COOKIE.iter().chain(&self.transaction);
+        for (byte, mask) in address[2..4].iter_mut().zip(mask.clone()) {
+            *byte ^= mask;
+        }
+        for (byte, mask) in address[4..].iter_mut().zip(mask) {
+            *byte ^= mask;
+        }
+        let length = 4 + address.len();
+        let mut answer = SUCCESS.to_vec();
+        answer.extend((length as u16).to_be_bytes());
+        answer.extend(COOKIE);
+        answer.extend(self.transaction);
+        answer.extend(XOR_MAPPED_ADDRESS.to_be_bytes());
+        answer.extend((address.len() as u16).to_be_bytes());
+        answer.extend(address);
+        (answer.len() <= self.length).then_some(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The request of RFC 5769 section 2.1, as far as it matters here.
+    fn message(kind: [u8; 2], attributes: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut body = Vec::new();
+        for (kind, value) in attributes {
+            body.extend(kind.to_be_bytes());
+            body.extend((value.len() as u16).to_be_bytes());
+            body.extend(*value);
+            body.resize(body.len().next_multiple_of(4), 0x20);
+        }
+        let mut bytes = kind.to_vec();
+        bytes.extend((body.len() as u16).to_be_bytes());
+        bytes.extend(COOKIE);
+        bytes.extend([
+            0xb7, 0xe7, 0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86, 0xfa, 0x87, 0xdf, 0xae,
+        ]);
+        bytes.extend(body);
+        bytes
+    }
+
+    #[test]
+    fn a_check_names_its_receiver() {
+        let bytes = message(
+            REQUEST,
+            &[(0x8022, b"STUN test client"), (USERNAME, b"evtj:h6vY")],
+        );
+        let stun = Stun::parse(&bytes).expect("a message");
+        assert_eq!((stun.request, stun.ufrag), (true, Some("evtj")));
+        assert_eq!(
+            stun.answer("192.0.2.1:32853".parse().expect("an address")),
+            None
+        );
+        let answer = message(SUCCESS, &[(USERNAME, b"evtj:h6vY")]);
+        assert!(!Stun::parse(&answer).expect("a message").request);
+    }
+
+    #[test]
+    fn a_plain_request_learns_its_address_as_rfc_5769_writes_it() {
+        let bytes = message(REQUEST, &[(0x8022, b"padding of twenty-four b")]);
+        let stun = Stun::parse(&bytes).expect("a message");
+        let answer = stun.answer("192.0.2.1:32853".parse().expect("an address"));
+        let value = [0, 1, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43];
+        assert_eq!(
+            answer,
+            Some(message(SUCCESS, &[(XOR_MAPPED_ADDRESS, &value)]))
+        );
+        let mapped = "[::ffff:192.0.2.1]:32853".parse().expect("an address");
+        assert_eq!(stun.answer(mapped), answer);
+        let six = "[2001:db8:1234:5678:11:2233:4455:6677]:32853";
+        let answer = stun.answer(six.parse().expect("an address"));
+        let value = [
+            0, 2, 0xa1, 0x47, 0x01, 0x13, 0xa9, 0xfa, 0xa5, 0xd3, 0xf1, 0x79, 0xbc, 0x25, 0xf4,
+            0xb5, 0xbe, 0xd2, 0xb9, 0xd9,
+        ];
+        assert_eq!(
+            answer,
+            Some(message(SUCCESS, &[(XOR_MAPPED_ADDRESS, &value)]))
+        );
+    }
+
+    #[test]
+    fn a_request_shorter_than_its_answer_gets_none() {
+        let bare = message(REQUEST, &[]);
+        let stun = Stun::parse(&bare).expect("a message");
+        assert_eq!(
+            stun.answer("192.0.2.1:32853".parse().expect("an address")),
+            None
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_answer_with_more_than_came(
+            bytes: Vec<u8>,
+            kind in 0u8..4,
+            attributes in prop::collection::vec((any::<u16>(), any::<Vec<u8>>()), 0..40),
+        ) {
+            let attributes: Vec<_> = attributes.iter().map(|(kind, value)| (*kind, &value[..])).collect();
+            let six = "[2001:db8::1]:1".parse().expect("an address");
+            for datagram in [bytes, message([0, kind], &attributes)] {
+                let answer = Stun::parse(&datagram).and_then(|stun| stun.answer(six));
+                prop_assert!(answer.is_none_or(|answer| answer.len() <= datagram.len()));
+            }
+        }
+    }
+}

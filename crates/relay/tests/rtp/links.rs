@@ -1,0 +1,150 @@
+//! The connection itself.
+
+use std::net::SocketAddr;
+
+use grove_relay::rtp::{Config, OfferError, Session};
+
+use crate::client::Client;
+use crate::net::{CLEAN, HARSH};
+use crate::world::World;
+
+#[test]
+fn control_messages_go_both_ways() {
+    let mut world = World::new(HARSH, 71, &[(false, 1), (false, 1)]);
+    world.run(2_000);
+    for n in 0..2 {
+        for i in 0..20 {
+            world.clients[n].say(&format!("{{\"t\":\"hb\",\"n\":{i}}}"));
+            world.tell(n, &format!("{{\"t\":\"slots\",\"n\":{i}}}"));
+        }
+    }
+    world.clients[0].say(&"x".repeat(4097));
+    world.run(5_000);
+    let heard = |n| {
+        world
+            .counts
+            .control
+            .iter()
+            .filter(move |(from, _)| *from == n)
+    };
+    assert_eq!((heard(0).count(), heard(1).count()), (20, 20));
+    let expected: Vec<String> = (0..20)
+        .map(|i| format!("{{\"t\":\"slots\",\"n\":{i}}}"))
+        .collect();
+    assert_eq!(world.clients[0].control, expected);
+    assert_eq!(world.clients[1].control, expected);
+}
+
+#[test]
+fn a_further_offer_adds_slots_behind_those_that_are_there() {
+    let mut world = World::new(CLEAN, 72, &[(true, 0), (false, 1)]);
+    world.run(1_000);
+    world.show(1, 0, 1, false);
+    world.run(500);
+    world.add_slots(1, 2);
+    world.run(200);
+    assert_eq!(world.fed.len(), 6);
+    world.show(3, 0, 0, false);
+    world.show(5, 0, 1, true);
+    world.run(1_000);
+    world.sending[0] = 0;
+    world.run(1_000);
+    for (fed, layer) in [(1, 1), (3, 0), (5, 1)] {
+        let shown = world.shown(fed);
+        assert_eq!((shown.holes, shown.runs().len()), (0, 1));
+        assert_eq!(shown.frames[0].spatial, layer);
+        assert_eq!(
+            shown.frames.last().map(|f| f.number),
+            world.shown(1).frames.last().map(|f| f.number)
+        );
+    }
+}
+
+#[test]
+fn a_receivers_key_request_reaches_the_sender_once() {
+    let mut world = World::new(CLEAN, 73, &[(true, 0), (false, 1), (false, 1)]);
+    world.run(1_000);
+    world.show(1, 0, 1, false);
+    world.show(3, 0, 1, false);
+    world.run(1_000);
+    let (asked, wanted) = (world.clients[0].asked, world.counts.keys_wanted);
+    world.clients[1].ask_key(1);
+    world.clients[2].ask_key(1);
+    world.run(500);
+    assert_eq!(world.counts.keys_wanted, wanted + 2);
+    assert_eq!(world.clients[0].asked, asked + 1);
+}
+
+#[test]
+fn what_comes_from_an_unverified_address_reaches_no_session() {
+    let mut world = World::new(CLEAN, 74, &[(true, 0), (false, 1)]);
+    world.run(1_000);
+    let before = world.counts.unrouted;
+    let stranger: SocketAddr = ([10, 9, 9, 9], 1).into();
+    let relay: SocketAddr = ([10, 0, 0, 1], 3478).into();
+    for datagram in [
+        &[22, 254, 253, 0][..],
+        &[0x80, 96, 0, 1],
+        &[0x80, 200, 0, 1],
+    ] {
+        world
+            .net
+            .send(stranger, relay, datagram.to_vec(), world.now);
+    }
+    world.run(100);
+    assert_eq!(world.counts.unrouted, before + 3);
+    assert!(world.clients.iter().all(|client| client.connected));
+}
+
+#[test]
+fn a_narrow_estimate_is_told_and_grows_again() {
+    let mut world = World::new(CLEAN, 75, &[(true, 0), (false, 1)]);
+    world.run(1_000);
+    world.show(1, 0, 1, false);
+    world.run(6_000);
+    assert!(!world.counts.bandwidth.is_empty());
+    // A clean path of no bound carries what is sent, 1 Mbit/s.
+    assert!(world.counts.bandwidth.iter().all(|bps| *bps > 1_000_000));
+}
+
+#[test]
+fn a_closed_link_is_told_to_the_browser_and_others_go_on() {
+    let mut world = World::new(CLEAN, 76, &[(true, 0), (false, 1), (false, 1)]);
+    world.run(1_000);
+    world.show(1, 0, 1, false);
+    world.show(3, 0, 1, false);
+    world.run(500);
+    world.close(1);
+    world.run(1_000);
+    assert!(!world.clients[1].rtc.is_alive());
+    world.sending[0] = 0;
+    world.run(1_000);
+    let (ended, other) = (world.shown(1), world.shown(3));
+    assert!(ended.frames.len() + 20 < other.frames.len());
+    assert_eq!(other.holes, 0);
+}
+
+#[test]
+fn offers_that_are_none_or_too_large_are_refused() {
+    let now = std::time::Instant::now();
+    let config = Config {
+        candidates: vec![([10, 0, 0, 1], 3478).into()],
+        start_bps: 1_000_000,
+    };
+    let mut session = Session::new(&config, now, 0);
+    for offer in ["", "v=0", "hello"] {
+        assert!(matches!(
+            session.accept(offer),
+            Err(OfferError::Unacceptable(_))
+        ));
+    }
+    let large = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n".repeat(161);
+    assert!(matches!(session.accept(&large), Err(OfferError::TooLarge)));
+    // And it still takes a good one, without hearing of the candidates in it.
+    let (offer, _) = Client::new(([10, 0, 0, 2], 1).into(), 1, now).offer(true, 1);
+    assert!(offer.contains("a=candidate:"));
+    let answer = session.accept(&offer).expect("an answer");
+    assert!(answer.contains("a=ice-lite") && answer.contains("10.0.0.1 3478"));
+    assert!(answer.contains("a=simulcast:recv l;h"));
+    assert!(!answer.contains("ssrc-audio-level") && !answer.contains("video-orientation"));
+}
