@@ -13,7 +13,7 @@ import { Views } from "./session/views.ts";
 import type { Policy, StreamRef, VideoLayer } from "./signal/messages.ts";
 import { type Answer, ask } from "./signal/socket.ts";
 import type { TraceRecord } from "./transport/trace.ts";
-import type { FromWorker, ToWorker } from "./worker/messages.ts";
+import type { FromWorker, ToWorker, VideoEncoding } from "./worker/messages.ts";
 
 /** Camera and microphone travel together. */
 const CAMERA_STREAM = 0;
@@ -80,6 +80,10 @@ class JoinedRoom implements Room, Diagnosis {
   #state: RoomState | null = null;
   #capture: VideoCapture | null = null;
   #layers: VideoLayer[] = [];
+  /** What the camera is to be encoded in, lowest layer first. */
+  #ordered: VideoEncoding[] = [];
+  /** What encoders of links work on: the camera's track, and a microphone's that is silent while muted. */
+  #tracks: { video: MediaStreamTrack | null; audio: MediaStreamTrack | null } = { video: null, audio: null };
   #microphone: Captured | null = null;
   #muted = false;
   /** Changes of the microphone, one after another: opening takes time. */
@@ -110,6 +114,7 @@ class JoinedRoom implements Room, Diagnosis {
         joined: (node) => this.#init(node),
         rejoined: () => this.#views.restate(),
         toWorker: (message, transfer) => this.#toWorker(message, transfer),
+        transform: (options) => new RTCRtpScriptTransform(this.#worker, options),
         ended: () => this.#free(),
       },
     );
@@ -156,12 +161,14 @@ class JoinedRoom implements Room, Diagnosis {
     this.#capture?.close();
     this.#capture = null;
     this.#layers = [];
+    this.#tracks.video = track;
     if (track && !this.#session.gone) {
       const { width, height } = track.getSettings();
-      this.#layers = CAMERA_LAYERS.map((layer) => ({
-        ...(width && height ? fit(layer, { width, height }) : { width: layer.width, height: layer.height }),
-        bps: layer.bps,
+      this.#ordered = CAMERA_LAYERS.map((layer) => ({
+        ...layer,
+        ...(width && height ? fit(layer, { width, height }) : {}),
       }));
+      this.#layers = this.#ordered.map((layer) => ({ width: layer.width, height: layer.height, bps: layer.bps }));
       this.#capture = new VideoCapture(CAMERA_STREAM, track, CAMERA_LAYERS, (message, transfer) =>
         this.#toWorker(message, transfer),
       );
@@ -171,6 +178,7 @@ class JoinedRoom implements Room, Diagnosis {
 
   setMuted(muted: boolean): void {
     this.#muted = muted;
+    if (this.#tracks.audio) this.#tracks.audio.enabled = !muted;
     this.#toWorker({ type: "mute", stream: CAMERA_STREAM, muted });
     this.#sendingChanged();
   }
@@ -221,10 +229,15 @@ class JoinedRoom implements Room, Diagnosis {
       this.#microphone.stop();
       this.#microphone = null;
     }
+    this.#tracks.audio?.stop();
+    this.#tracks.audio = null;
     const captured = track && !this.#session.gone ? await this.#sound.capture(track) : null;
     if (captured && this.#session.gone) captured.stop();
-    else if (captured) {
+    else if (captured && track) {
       this.#microphone = captured;
+      // Of its own, because the caller's is also heard by the level meter and by what else the caller does with it.
+      this.#tracks.audio = track.clone();
+      this.#tracks.audio.enabled = !this.#muted;
       const { port } = captured;
       this.#toWorker({ type: "audio_source", stream: CAMERA_STREAM, port, bps: MICROPHONE_BPS }, [port]);
     }
@@ -242,6 +255,11 @@ class JoinedRoom implements Room, Diagnosis {
       event: { type: "sending", sending: { microphone, camera, layers: this.#layers } },
     });
     this.#session.setPresence({ microphone: microphone === "on", camera: camera === "on" });
+    const { audio, video } = this.#tracks;
+    // All of them, also those that are too much at present: a link's encoder keeps their places.
+    const layers = this.#ordered.map((layer, at) => ({ ...layer, bps: this.#layers[at]?.bps ?? 0 }));
+    const media = { audio, video: camera === "on" ? video : null, layers, audioBps: AUDIO_ON_THE_WIRE_BPS };
+    this.#session.setMedia(CAMERA_STREAM, media.audio || media.video ? media : null);
     if (speaks || this.#layers.length > 0) {
       const audio_bps = speaks ? AUDIO_ON_THE_WIRE_BPS : null;
       this.#session.publish({ stream: CAMERA_STREAM, kind: "camera", audio_bps, layers: this.#layers });
@@ -313,6 +331,8 @@ class JoinedRoom implements Room, Diagnosis {
     this.#capture = null;
     this.#microphone?.stop();
     this.#microphone = null;
+    this.#tracks.audio?.stop();
+    this.#tracks = { video: null, audio: null };
     this.#sound.close();
   }
 

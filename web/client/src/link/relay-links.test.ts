@@ -1,21 +1,49 @@
-import { beforeEach, expect, test } from "vitest";
-import { RelayLinks, SPREAD_MS } from "./relay-links.ts";
+import { beforeEach, describe, expect, test } from "vitest";
+import { RelayLinks, RTP_AGAIN_MS, RTP_WITHIN_MS, type RtpLink, SPREAD_MS } from "./relay-links.ts";
+import type { RtpNews } from "./relay-rtp.ts";
 
 const PEER = 65535;
 const first = { instance: "one", token: "a" };
 
 let said: string[] = [];
-let links: RelayLinks;
+let nowMs = 0;
+let hasRtp = false;
+let waiting: { atMs: number; then: () => void }[] = [];
+let tellRtp: (news: RtpNews) => void = () => {};
+let links: RelayLinks<RtpLink>;
 beforeEach(() => {
   said = [];
+  nowMs = 0;
+  hasRtp = false;
+  waiting = [];
   links = new RelayLinks("wss://host/api/v1/relay", {
+    get hasRtp() {
+      return hasRtp;
+    },
+    rtp: (peer, token, news) => {
+      said.push(`rtp ${peer} ${token}`);
+      tellRtp = news;
+      return {
+        answer: (sdp) => said.push(`answer ${sdp}`),
+        slots: (pairs) => said.push(`slots ${pairs}`),
+        close: () => said.push("rtp closed"),
+      };
+    },
     open: (peer, { url, token, instance, delayMs }) => said.push(`open ${peer} ${url} ${token} ${instance} ${delayMs}`),
     closed: (peer) => said.push(`closed ${peer}`),
     lost: (peer, why) => said.push(`lost ${peer} ${why}`),
-    state: (peer, state) => said.push(`state ${peer} ${state}`),
+    state: (peer, state, way) => said.push(`state ${peer} ${state}${way === "rtp" ? " by rtp" : ""}`),
+    now: () => nowMs,
+    later: (delayMs, then) => waiting.push({ atMs: nowMs + delayMs, then }),
     random: () => 0.5,
   });
 });
+function pass(ms: number): void {
+  nowMs += ms;
+  const due = waiting.filter(({ atMs }) => atMs <= nowMs);
+  waiting = waiting.filter(({ atMs }) => atMs > nowMs);
+  for (const { then } of due) then();
+}
 const opened = (instance: string, token: string, delayMs: number) =>
   `open ${PEER} wss://host/api/v1/relay ${token} ${instance} ${delayMs}`;
 
@@ -94,4 +122,82 @@ test.each([
   said = [];
   links.order(PEER, { instance, token: "b" });
   expect(said).toEqual([`state ${PEER} connecting`, opened(instance, "b", delayMs)]);
+});
+
+describe("by RTP", () => {
+  beforeEach(() => {
+    hasRtp = true;
+  });
+  const begun = [`state ${PEER} connecting by rtp`, `rtp ${PEER} a`];
+  const instead = ["rtp closed", `closed ${PEER}`, `state ${PEER} connecting`, opened("one", "a", 0)];
+
+  test("no socket is opened when it comes up in time", () => {
+    links.order(PEER, first);
+    links.answer(PEER, "sdp");
+    tellRtp("up");
+    links.slots(PEER, 8);
+    pass(RTP_WITHIN_MS);
+    expect(said).toEqual([...begun, "answer sdp", `state ${PEER} up by rtp`, "slots 8"]);
+    expect(links.up.length).toBe(1);
+  });
+
+  test.each([
+    ["it is not up in time", () => pass(RTP_WITHIN_MS)],
+    ["it breaks before it is up", () => tellRtp("lost")],
+    ["the relay answers that it takes none", () => links.answer(PEER, "")],
+  ])("the socket takes over when %s, and what RTP says later does not count", (_, fail) => {
+    links.order(PEER, first);
+    fail();
+    tellRtp("lost");
+    pass(RTP_WITHIN_MS);
+    expect(said).toEqual([...begun, ...instead]);
+    links.news(PEER, "a", "up");
+    expect(said.at(-1)).toBe(`state ${PEER} up`);
+    expect(links.up).toEqual([]);
+  });
+
+  test("where it did not get through it is tried again only after a while", () => {
+    links.order(PEER, first);
+    pass(RTP_WITHIN_MS);
+    links.news(PEER, "a", "up");
+    links.news(PEER, "a", "lost");
+    said = [];
+    links.order(PEER, { instance: "one", token: "b" });
+    expect(said).toEqual([`state ${PEER} connecting`, opened("one", "b", SPREAD_MS / 2)]);
+    links.unlink(PEER);
+    pass(RTP_AGAIN_MS);
+    said = [];
+    links.order(PEER, { instance: "one", token: "c" });
+    pass(SPREAD_MS);
+    expect(said).toEqual([`state ${PEER} connecting by rtp`, `rtp ${PEER} c`]);
+  });
+
+  test("lost after it was up is told, and the next order tries RTP again, spread in time", () => {
+    links.order(PEER, first);
+    tellRtp("up");
+    said = [];
+    tellRtp("lost");
+    expect(said).toEqual([`state ${PEER} lost by rtp`, "rtp closed", `closed ${PEER}`, `lost ${PEER} silent`]);
+    said = [];
+    links.order(PEER, { instance: "two", token: "b" });
+    expect(said).toEqual([`state ${PEER} connecting by rtp`]);
+    pass(SPREAD_MS / 2);
+    expect(said.at(-1)).toBe(`rtp ${PEER} b`);
+  });
+
+  test("what the worker says of a socket does not touch a link by RTP", () => {
+    links.order(PEER, first);
+    links.news(PEER, "a", "up");
+    expect(said).toEqual(begun);
+  });
+
+  test("ordered away while it waits for its turn, it is not begun", () => {
+    links.order(PEER, first);
+    tellRtp("up");
+    links.order(PEER, { instance: "two", token: "b" });
+    links.unlink(PEER);
+    said = [];
+    pass(SPREAD_MS);
+    expect(said).toEqual([]);
+  });
 });

@@ -32,6 +32,7 @@ export class AudioSender {
   readonly #inside: { captureUs: number; level: number }[] = [];
   #previous: { packet: Uint8Array; captureUs: number } | null = null;
   #muted: boolean;
+  #idle = false;
   #sinceMark = 0;
   #packets = 0;
   #level = SILENCE;
@@ -50,6 +51,15 @@ export class AudioSender {
     this.#muted = muted;
     this.#sinceMark = MARK_EVERY;
     this.#previous = null;
+  }
+
+  /** While the packets are made elsewhere only the level is measured here. */
+  set idle(idle: boolean) {
+    if (idle === this.#idle) return;
+    this.#idle = idle;
+    this.#sinceMark = MARK_EVERY;
+    if (this.#encoder?.state === "configured") this.#encoder.close();
+    this.#encoder = null;
   }
 
   /** Of the last block, as RFC 6464; silence while muted. */
@@ -75,12 +85,13 @@ export class AudioSender {
     if (this.#muted) {
       this.#level = SILENCE;
       this.#sinceMark += 1;
-      if (this.#sinceMark < MARK_EVERY) return;
+      if (this.#idle || this.#sinceMark < MARK_EVERY) return;
       this.#sinceMark = 0;
       this.#out.packet({ captureUs, level: SILENCE }, joinPackets(new Uint8Array(0), []));
       return;
     }
     this.#level = rmsLevel(pcm);
+    if (this.#idle) return;
     this.#encoder ??= this.#make();
     if (this.#encoder.state !== "configured" || this.#encoder.encodeQueueSize > MOST_QUEUED) return;
     const data = new AudioData({

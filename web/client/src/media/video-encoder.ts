@@ -8,6 +8,7 @@
 import type { OwnStats, VideoEncoding } from "../worker/messages.ts";
 import { Adaptation } from "./adapt.ts";
 import { ClockMap } from "./clock.ts";
+import { LayerMeter } from "./layer-meter.ts";
 import { Dependencies, fit } from "./layers.ts";
 import { Restarts } from "./restarts.ts";
 
@@ -50,6 +51,7 @@ export class VideoSender {
   readonly #restarts = new Restarts();
   #announced = false;
   #closed = false;
+  #idle: ReadonlySet<number> = new Set();
 
   /** `nowMs` is the node's clock: milliseconds since it started. */
   constructor(order: VideoEncoding[], out: VideoOut, nowMs: () => number) {
@@ -90,6 +92,13 @@ export class VideoSender {
     } finally {
       stamped.close();
     }
+  }
+
+  /** Layers that are encoded elsewhere at present. They begin with a key frame when they are no longer named. */
+  set idle(layers: ReadonlySet<number>) {
+    if (layers.size === this.#idle.size && [...layers].every((layer) => this.#idle.has(layer))) return;
+    this.#idle = layers;
+    this.#apply();
   }
 
   keyFrame(layer: number): void {
@@ -152,7 +161,8 @@ export class VideoSender {
     const wanted = this.#adaptation.layers;
     for (const [spatial, order] of wanted.entries()) {
       this.#layers[spatial] ??= new LayerEncoder(spatial, this.#out, (message) => this.#failed(spatial, message));
-      this.#layers[spatial].configure({ ...order, ...fit(order, this.#source) }, this.#scalabilityMode);
+      if (this.#idle.has(spatial)) this.#layers[spatial].pause();
+      else this.#layers[spatial].configure({ ...order, ...fit(order, this.#source) }, this.#scalabilityMode);
     }
     for (const layer of this.#layers.slice(wanted.length)) layer.pause();
   }
@@ -164,7 +174,7 @@ export class VideoSender {
       this.#out.failed(message);
       return;
     }
-    const order = this.#adaptation.layers[spatial];
+    const order = this.#idle.has(spatial) ? undefined : this.#adaptation.layers[spatial];
     if (order) this.#layers[spatial]?.configure({ ...order, ...fit(order, this.#source) }, this.#scalabilityMode);
   }
 }
@@ -181,9 +191,7 @@ class LayerEncoder {
   #nextUs = 0;
   /** Capture time to rotation, of pictures in the encoder. */
   readonly #inside = new Map<number, 0 | 1 | 2 | 3>();
-  #frames = 0;
-  #keyFrames = 0;
-  #second = { atMs: 0, frames: 0, bytes: 0, fps: 0, bps: 0 };
+  readonly #meter = new LayerMeter();
 
   constructor(spatial: number, out: VideoOut, onFailed: (message: string) => void) {
     this.#spatial = spatial;
@@ -247,26 +255,8 @@ class LayerEncoder {
   }
 
   stats(nowMs: number): OwnStats["layers"][number] {
-    const second = this.#second;
-    const seconds = (nowMs - second.atMs) / 1000;
-    if (seconds >= 0.9) {
-      const frames = this.#frames - second.frames;
-      this.#second = {
-        atMs: nowMs,
-        frames: this.#frames,
-        bytes: 0,
-        fps: second.atMs > 0 ? frames / seconds : 0,
-        bps: second.atMs > 0 ? (second.bytes * 8) / seconds : 0,
-      };
-    }
-    return {
-      width: this.#config?.width ?? 0,
-      height: this.#config?.height ?? 0,
-      bps: Math.round(this.#second.bps),
-      fps: Math.round(this.#second.fps * 10) / 10,
-      frames: this.#frames,
-      keyFrames: this.#keyFrames,
-    };
+    const { width = 0, height = 0 } = this.#config ?? {};
+    return { width, height, ...this.#meter.stats(nowMs) };
   }
 
   #output(chunk: EncodedVideoChunk, metadata: EncodedVideoChunkMetadata | undefined): void {
@@ -277,9 +267,7 @@ class LayerEncoder {
     const temporal = key ? 0 : Math.min(metadata?.svc?.temporalLayerId ?? 0, 3);
     const rotation = this.#inside.get(chunk.timestamp) ?? 0;
     this.#inside.delete(chunk.timestamp);
-    this.#frames += 1;
-    if (key) this.#keyFrames += 1;
-    this.#second.bytes += payload.length;
+    this.#meter.add(key, payload.length);
     this.#out.picture(
       {
         key,

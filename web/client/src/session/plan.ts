@@ -5,12 +5,19 @@
 import type { EdgeReason, Order, Orders, RelayLink, StreamRef } from "../signal/messages.ts";
 import type { ToWorker } from "../worker/messages.ts";
 
+/** An edge to a child, and what it may take, bit/s. */
+export interface Feed {
+  stream: StreamRef;
+  child: number;
+  rateBps: number;
+}
+
 export interface Plan {
   epoch: number;
   /** Peer to whether we offer. */
   links: ReadonlyMap<number, boolean>;
   /** Edges to children, by `node/stream>child`. */
-  feeds: ReadonlyMap<string, { stream: StreamRef; child: number }>;
+  feeds: ReadonlyMap<string, Feed>;
   /** By `node/stream`. */
   parents: ReadonlyMap<string, { stream: StreamRef; parent: number | null; reason: EdgeReason }>;
 }
@@ -59,7 +66,7 @@ function apply(
       return [{ do: "unlink", peer: order.peer }];
     case "feed": {
       const { stream, child, layers, rate_bps } = order;
-      plan.feeds.set(feedId(stream, child), { stream, child });
+      plan.feeds.set(feedId(stream, child), { stream, child, rateBps: rate_bps });
       return [{ do: "worker", message: { type: "feed", stream, child, layers, rateBps: rate_bps } }];
     }
     case "release": {

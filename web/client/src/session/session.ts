@@ -12,6 +12,8 @@ import { toBase64url } from "../frame/bytes.ts";
 import { makeIdentity, type OwnIdentity, openChat, type RoomKeys, roomKeys, sealChat } from "../frame/keys.ts";
 import { Links } from "../link/links.ts";
 import { RelayLinks } from "../link/relay-links.ts";
+import { hasRtp, type Outgoing, RelayRtp, type RtpNews } from "../link/relay-rtp.ts";
+import { layerRates } from "../link/rtp-rates.ts";
 import {
   type Capabilities,
   type ClientMessage,
@@ -24,7 +26,7 @@ import {
 } from "../signal/messages.ts";
 import { isRelay, relayUrl } from "../signal/relays.ts";
 import { type Down, Signal } from "../signal/socket.ts";
-import type { FromWorker, ToWorker, WorkerStats } from "../worker/messages.ts";
+import type { FromWorker, ToWorker, TransformOptions, WorkerStats } from "../worker/messages.ts";
 import { Distribution } from "./distribution.ts";
 import { Members } from "./members.ts";
 import { applyOrders } from "./plan.ts";
@@ -59,8 +61,16 @@ export interface SessionEvents {
   rejoined(): void;
   /** To the media worker. */
   toWorker(message: ToWorker, transfer?: Transferable[]): void;
+  /** An encoded transform that runs in the media worker. */
+  transform(options: TransformOptions): RTCRtpScriptTransform;
   /** It is over. Told once. */
   ended(): void;
+}
+
+/** What we send in one stream, for encoders that belong to a link. */
+export interface OwnMedia extends Outgoing {
+  /** What sound takes on the wire, bit/s. */
+  audioBps: number;
 }
 
 type EndCode = Extract<Connection, { state: "ended" }>["code"];
@@ -72,9 +82,12 @@ export class Session {
   readonly #events: SessionEvents;
   readonly #id = toBase64url(crypto.getRandomValues(new Uint8Array(12)));
   readonly #links: Links;
-  readonly #relays: RelayLinks;
+  readonly #relays: RelayLinks<RelayRtp>;
   readonly #distribution = new Distribution();
   readonly #publications = new Map<number, Publication>();
+  readonly #media = new Map<number, OwnMedia>();
+  /** What the worker was last told of RTP senders, by stream. */
+  readonly #toldRtp = new Map<number, { video: string; audio: boolean }>();
   #presence: Presence = { microphone: false, camera: false, hand: false };
   #signal: Signal | null = null;
   #keys: RoomKeys | null = null;
@@ -114,10 +127,17 @@ export class Session {
       state: (peer, state) => this.#page({ type: "link", peer, state }),
     });
     this.#relays = new RelayLinks(relayUrl(options.signalUrl), {
+      hasRtp: hasRtp(),
+      rtp: (peer, token, news) => this.#openRtp(peer, token, news),
       open: (peer, door) => events.toWorker({ type: "open_relay", peer, ...door }),
       closed: (peer) => events.toWorker({ type: "close_link", peer }),
       lost: (peer, why) => this.send({ type: "lost", peer, why }),
-      state: (peer, state) => this.#page({ type: "link", peer, state }),
+      state: (peer, state, way) => {
+        this.#page({ type: "link", peer, state, way });
+        this.#feedRelays();
+      },
+      now: () => performance.now(),
+      later: (delayMs, then) => void setTimeout(() => this.#over || then(), delayMs),
       random: Math.random,
     });
     void this.#start();
@@ -151,6 +171,13 @@ export class Session {
 
   unpublish(stream: number): void {
     if (this.#publications.delete(stream)) this.send({ type: "unpublish", stream });
+  }
+
+  /** What a stream of ours consists of, whether or not a link encodes it at present; null: nothing. */
+  setMedia(stream: number, media: OwnMedia | null): void {
+    if (media === null) this.#media.delete(stream);
+    else this.#media.set(stream, media);
+    this.#feedRelays();
   }
 
   setPresence(change: Partial<Presence>): void {
@@ -194,6 +221,12 @@ export class Session {
         break;
       case "relay":
         this.#relays.news(message.peer, message.token, message.news);
+        break;
+      case "slots":
+        this.#relays.slots(message.peer, message.pairs);
+        break;
+      case "rtp_key_frame":
+        this.#encoderOf(message.stream)?.keyFrame(message.stream);
         break;
       case "encoding": {
         const sent = this.model.stats.at(-1)?.links.reduce((sum, link) => sum + link.sentBps, 0) ?? 0;
@@ -324,7 +357,8 @@ export class Session {
         this.#obey(message);
         break;
       case "description":
-        this.#links.description(message.from, message.kind, message.sdp, message.signature);
+        if (isRelay(message.from)) this.#relays.answer(message.from, message.sdp);
+        else this.#links.description(message.from, message.kind, message.sdp, message.signature);
         break;
       case "candidate":
         this.#links.candidate(message.from, { candidate: message.candidate, mid: message.mid });
@@ -441,6 +475,61 @@ export class Session {
       else if (step.do === "unlink") this.#links.unlink(step.peer);
       else this.#events.toWorker(step.message);
     }
+    this.#feedRelays();
+  }
+
+  #openRtp(peer: number, token: string, news: (news: RtpNews) => void): RelayRtp {
+    const rtp = new RelayRtp(peer, token, [...this.#media.keys()], {
+      offer: (sdp) => this.send({ type: "description", to: peer, kind: "offer", sdp, signature: "" }),
+      transform: (options) => this.#events.transform(options),
+      news,
+    });
+    const { control } = rtp;
+    this.#events.toWorker({ type: "open_rtp", peer, token, control }, [control as unknown as Transferable]);
+    return rtp;
+  }
+
+  /** The link whose sender encodes a stream of ours: a relay that is ordered to get it, and is reached by RTP. */
+  #encoderOf(stream: number): RelayRtp | null {
+    const node = this.model.me;
+    if (node === null || !this.#media.has(stream)) return null;
+    const fed = [...this.model.plan.feeds.values()].filter((feed) => feed.stream.node === node);
+    const children = new Set(fed.filter((feed) => feed.stream.stream === stream).map(({ child }) => child));
+    return this.#relays.up.find(({ peer }) => children.has(peer)) ?? null;
+  }
+
+  /** Brings the RTP senders in line with orders, devices and links, and tells the worker who encodes. */
+  #feedRelays(): void {
+    if (this.#over) return;
+    for (const stream of new Set([...this.#media.keys(), ...this.#toldRtp.keys()])) {
+      const rtp = this.#encoderOf(stream);
+      const media = rtp ? (this.#media.get(stream) ?? null) : null;
+      this.#tellRtp(stream, media);
+      for (const one of this.#relays.up) one.send(stream, one === rtp && media ? this.#withRates(media) : null);
+    }
+  }
+
+  #withRates(media: OwnMedia): Outgoing {
+    const direct = [...this.model.plan.feeds.values()].filter(({ child }) => !isRelay(child));
+    const rates = layerRates(
+      media.layers.map(({ bps }) => bps),
+      {
+        uplink: this.#options.uplinkBps ?? this.#uplinkGuess,
+        allotted: direct.reduce((sum, { rateBps }) => sum + rateBps, 0),
+        audio: media.audio === null ? 0 : media.audioBps,
+      },
+    );
+    return { ...media, layers: media.layers.map((layer, at) => ({ ...layer, bps: rates[at] ?? 0 })) };
+  }
+
+  /** Before the senders begin: what they make first is a key frame, which must not be missed. */
+  #tellRtp(stream: number, media: OwnMedia | null): void {
+    const widths = media?.video ? media.layers.map(({ width }) => width) : null;
+    const now = { video: JSON.stringify(widths), audio: media?.audio != null };
+    const before = this.#toldRtp.get(stream) ?? { video: "null", audio: false };
+    this.#toldRtp.set(stream, now);
+    if (now.video !== before.video) this.#events.toWorker({ type: "rtp_video", stream, widths });
+    if (now.audio !== before.audio) this.#events.toWorker({ type: "rtp_audio", stream, on: now.audio });
   }
 
   async #mail(from: number, body: string): Promise<void> {
@@ -498,6 +587,7 @@ export class Session {
     this.#joined = false;
     clearTimeout(this.#keyTimer);
     this.#links.close();
+    this.#relays.close();
     this.#signal?.close();
     this.#events.ended();
   }

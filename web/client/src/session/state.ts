@@ -4,6 +4,7 @@
  * `RoomState` that people are shown.
  */
 import type { ChatEntry, Connection, Sending } from "../api.ts";
+import type { RelayWay } from "../link/relay-links.ts";
 import type {
   ChatLine,
   Participant,
@@ -70,6 +71,8 @@ export interface Model {
   relays: readonly number[];
   /** Links to them, where they were ordered. */
   relayLinks: ReadonlyMap<number, LinkState>;
+  /** ... and by which way those go that are up or on their way up. */
+  relayWays: ReadonlyMap<number, RelayWay>;
   others: ReadonlyMap<number, Other>;
   chat: readonly ChatRecord[];
   trees: Trees | null;
@@ -101,7 +104,7 @@ export type PageEvent =
   | { type: "chat_line"; line: ChatLine; text: string | null }
   | { type: "chat_sent"; id: string; text: string; body: string; name: string }
   | { type: "plan"; plan: Plan }
-  | { type: "link"; peer: number; state: LinkState | null }
+  | { type: "link"; peer: number; state: LinkState | null; way?: RelayWay }
   | { type: "sending"; sending: Partial<Pick<Sending, "microphone" | "camera" | "layers">> }
   | { type: "sound"; sound: Model["sound"] }
   | { type: "worker_silent"; silent: boolean };
@@ -118,6 +121,7 @@ export const emptyModel: Model = {
   neverRelay: false,
   relays: [],
   relayLinks: new Map(),
+  relayWays: new Map(),
   others: new Map(),
   chat: [],
   trees: null,
@@ -329,7 +333,10 @@ function fromPage(model: Model, event: PageEvent, nowMs: number): Model {
       const relayLinks = new Map(model.relayLinks);
       if (event.state === null) relayLinks.delete(event.peer);
       else relayLinks.set(event.peer, event.state);
-      return { ...model, relayLinks };
+      const relayWays = new Map(model.relayWays);
+      if (event.state === null || event.way === undefined) relayWays.delete(event.peer);
+      else relayWays.set(event.peer, event.way);
+      return { ...model, relayLinks, relayWays };
     }
     case "sending": {
       const sending = { ...model.sending, ...event.sending };

@@ -60,7 +60,13 @@ function way(model: Model, other: Other): string | null {
   if (by === undefined || by === null) return null;
   if (by === node) return `You reach ${name} directly.`;
   if (!isRelay(by)) return `You reach ${name} through ${nameOf(model, by)}, who passes it on.`;
-  return `You reach ${name} through the server, because ${whyRelay(model, other)}.`;
+  return `You reach ${name} through the server, because ${whyRelay(model, other)}.${relayWay(model, by)}`;
+}
+
+/** By which way the server itself is reached, where that is not the good one. */
+function relayWay(model: Model, relay: number): string {
+  if (model.relayLinks.get(relay) !== "up" || model.relayWays.get(relay) !== "socket") return "";
+  return " Your network lets no media connection (UDP) through to it, so all of it comes over an ordinary web connection, which stutters more when the network is bad.";
 }
 
 function whyRelay(model: Model, other: Other): string {

@@ -109,7 +109,10 @@ const message = tagged("type", {
   published: fields({ node: member, publication }),
   unpublished: fields({ stream }),
   orders: fields(orders),
-  description: fields({ from: member, kind: oneOf("offer", "answer"), sdp: text, signature: text }),
+  // Relays only answer, and have nothing to sign with.
+  description: (value) =>
+    fields({ from: member, kind: oneOf("offer", "answer"), sdp: text, signature: text })(value) ||
+    fields({ from: relay, kind: oneOf("answer"), sdp: text, signature: text })(value),
   candidate: fields({ from: member, candidate: text, mid: nullable(text) }),
   mail: fields({ from: member, body: text }),
   chat: fields(chat),

@@ -33,7 +33,12 @@ export type Control =
   /** Parent to child: the newest frame of a layer that has paused, lest its loss go unseen. */
   | { t: "tip"; s: StreamKey; l: number; g: number; n: number }
   /** Parent to child: the layers that you get at present. */
-  | { t: "layers"; s: StreamKey; l: number[] };
+  | { t: "layers"; s: StreamKey; l: number[] }
+  /** Relay to browser, on a link by RTP: have receivers for so many streams, a pair for sound and pictures each. */
+  | { t: "slots"; n: number };
+
+/** Most pairs of receivers that a relay may ask for. */
+export const MAX_SLOTS = 64;
 
 export type Parsed = { ok: true; message: Control } | { ok: false; why: "malformed" | "unknown" };
 
@@ -88,6 +93,8 @@ export function parseControl(text: unknown): Parsed {
       const l = ints(m.l, MAX_LAYERS, MAX_LAYERS - 1);
       return l ? { ok: true, message: { t: "layers", s: m.s, l } } : MALFORMED;
     }
+    case "slots":
+      return isInt(m.n, MAX_SLOTS) ? { ok: true, message: { t: "slots", n: m.n } } : MALFORMED;
     default:
       return typeof m.t === "string" ? { ok: false, why: "unknown" } : MALFORMED;
   }

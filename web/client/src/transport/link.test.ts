@@ -81,7 +81,8 @@ describe("silence", () => {
     const silent: number[] = [];
     const channels = { video: new FakeChannel(), audio: new FakeChannel(), control: new FakeChannel() };
     const nothing = () => {};
-    const events = { frame: nothing, control: nothing, room: nothing, silent: (peer: number) => silent.push(peer) };
+    const silence = (peer: number) => silent.push(peer);
+    const events = { frame: nothing, control: nothing, slots: nothing, room: nothing, silent: silence };
     const link = new Link(2, channels, events, () => now);
     for (; now < 300; now += 10) link.tick();
     now += 10_000;

@@ -1,5 +1,5 @@
 /**
- * One link: the three data channels between two nodes, as they arrive in the worker (they may still be connecting).
+ * One link: the three channels between two nodes, as they arrive in the worker (they may still be connecting).
  * Owns heartbeats, round-trip time, the silence detector and the parsing of control messages; frames go to `onFrame`
  * as received. Thin: everything that decides is in the pure modules beside it.
  */
@@ -39,6 +39,8 @@ export interface Channel {
 export interface LinkEvents {
   frame(peer: number, sealed: Uint8Array): void;
   control(peer: number, message: Control): void;
+  /** A relay wants so many pairs of receivers. */
+  slots(peer: number, pairs: number): void;
   /** The video channel is empty. */
   room(peer: number): void;
   /** Nothing at all came for too long; once per silence. */
@@ -58,6 +60,7 @@ export interface LinkCounters {
 
 export class Link implements Neighbour {
   readonly peer: number;
+  readonly fedByEncoders: boolean;
   readonly rtt = new Rtt();
   readonly loss = new Loss();
   readonly sent = new Rate();
@@ -87,8 +90,10 @@ export class Link implements Neighbour {
     channels: { video: Channel; audio: Channel; control: Channel },
     events: LinkEvents,
     now: () => number,
+    fedByEncoders = false,
   ) {
     this.peer = peer;
+    this.fedByEncoders = fedByEncoders;
     this.video = channels.video;
     this.audio = channels.audio;
     this.controls = channels.control;
@@ -138,6 +143,11 @@ export class Link implements Neighbour {
 
   sendAudio(sealed: Uint8Array): boolean {
     return this.sendFrame(this.audio, sealed);
+  }
+
+  carried(bytes: number): void {
+    this.framesSent += 1;
+    this.note(bytes);
   }
 
   control(message: Control): boolean {
@@ -260,6 +270,7 @@ export class Link implements Neighbour {
       }
       return;
     }
-    this.events.control(this.peer, message);
+    if (message.t === "slots") this.events.slots(this.peer, message.n);
+    else this.events.control(this.peer, message);
   }
 }

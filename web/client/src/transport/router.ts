@@ -40,6 +40,10 @@ export interface Neighbour extends Port {
   /** Smoothed round-trip time and srtt + 4 rttvar, ms. */
   readonly srtt: number;
   readonly bound: number;
+  /** What the peer gets of our own streams leaves through their encoders; nothing is queued for it here. */
+  readonly fedByEncoders: boolean;
+  /** A frame of ours left for it through an encoder. */
+  carried(bytes: number): void;
   /** False: the channel is not open yet; nothing was sent. */
   control(message: Control): boolean;
 }
@@ -105,7 +109,7 @@ export class Router {
       const edge = stream.edges.get(port.peer);
       if (edge) {
         edge.since = now;
-        outbox.lanes.set(stream.key, edge.lane);
+        if (!port.fedByEncoders) outbox.lanes.set(stream.key, edge.lane);
       }
       for (const parent of [stream.parent, stream.previous]) if (parent?.node === port.peer) parent.taken = false;
     }
@@ -131,14 +135,14 @@ export class Router {
     if (edge) {
       edge.layers = sorted;
       edge.lane.rateBps = rateBps;
-      if (edge.started) this.choose(stream, edge, now);
+      if (edge.started && !this.peers.get(child)?.port.fedByEncoders) this.choose(stream, edge, now);
       return;
     }
     edge = edgeTo(child, sorted, new Lane(key, rateBps, now), now);
     stream.edges.set(child, edge);
     const peer = this.peers.get(child);
     if (!peer) return;
-    peer.outbox.lanes.set(key, edge.lane);
+    if (!peer.port.fedByEncoders) peer.outbox.lanes.set(key, edge.lane);
     const have = peer.takes.get(key);
     if (have) this.begin(stream, edge, have, now);
   }
@@ -222,8 +226,8 @@ export class Router {
     }
   }
 
-  /** A frame that this node sealed. */
-  publish(streamNumber: number, sealed: Uint8Array, now: number): void {
+  /** A frame that this node sealed. `carriedTo`: the peer that gets it from the encoder itself. */
+  publish(streamNumber: number, sealed: Uint8Array, now: number, carriedTo: number | null = null): void {
     const header = decodeHeader(sealed);
     if (!header || header.sender !== this.node || header.stream !== streamNumber || !forwarded(header)) {
       this.counters.malformed += 1;
@@ -237,15 +241,26 @@ export class Router {
       this.flushKeys(stream, now);
       return;
     }
+    if (carriedTo !== null) this.carried(stream, header, sealed, carriedTo, now);
     this.forward(stream, { header, sealed, at: now }, now);
     this.events.received(stream.key, header, sealed, null);
+  }
+
+  /** Counts what an encoder's own link took, as if it had been sent from here. */
+  private carried(stream: Stream, header: Header, sealed: Uint8Array, to: number, now: number): void {
+    this.peers.get(to)?.port.carried(sealed.byteLength);
+    const edge = stream.edges.get(to);
+    if (!edge) return;
+    edge.lane.framesSent += 1;
+    edge.rate.add(sealed.byteLength, now);
+    this.events.sent(stream.key, header, sealed, to);
   }
 
   private forward(stream: Stream, frame: Stored, now: number): void {
     for (const edge of stream.edges.values()) {
       if (!edge.started) continue;
       const peer = this.peers.get(edge.child);
-      if (!peer) continue;
+      if (!peer || peer.port.fedByEncoders) continue;
       if (frame.header.track === AUDIO) {
         if (peer.outbox.audio(stream.key, frame.header, frame.sealed, now)) edge.lane.framesSent += 1;
         else edge.lane.framesDropped += 1;
@@ -259,9 +274,9 @@ export class Router {
 
   // --- control ---
 
-  /** A parsed control message from a peer. Heartbeats are the link's. */
+  /** A parsed control message from a peer. Heartbeats and slots are the link's. */
   control(from: number, message: Control, now: number): void {
-    if (message.t === "hb") return;
+    if (message.t === "hb" || message.t === "slots") return;
     const stream = this.streams.get(message.s);
     if (message.t === "take") {
       const takes = this.peers.get(from)?.takes;
@@ -281,7 +296,9 @@ export class Router {
       else if (message.t === "tip") stream.video.get(message.l)?.tip(message.g, message.n, now);
       else {
         stream.told(message.l);
-        for (const edge of stream.edges.values()) if (edge.started) this.choose(stream, edge, now);
+        for (const edge of stream.edges.values()) {
+          if (edge.started && !this.peers.get(edge.child)?.port.fedByEncoders) this.choose(stream, edge, now);
+        }
       }
       return;
     }
@@ -307,14 +324,15 @@ export class Router {
 
   private answer(stream: Stream, edge: Edge, layer: number, numbers: readonly number[], now: number): void {
     const gone: number[] = [];
+    const peer = this.peers.get(edge.child);
     for (const n of numbers) {
-      const stored = stream.ring.get(VIDEO, layer, n);
+      // RTP repairs its own losses; a frame that it gave up cannot be put into it again.
+      const stored = peer?.port.fedByEncoders ? null : stream.ring.get(VIDEO, layer, n);
       if (stored) {
         // A droppable frame left out on purpose is not worth the link that had no room for it.
         if (!stored.header.droppable) edge.lane.resend(stored, now);
       } else if (!stream.video.get(layer)?.awaits(n)) gone.push(n);
     }
-    const peer = this.peers.get(edge.child);
     if (gone.length > 0) peer?.port.control({ t: "miss", s: stream.key, l: layer, n: gone });
     peer?.outbox.pump(now);
   }
@@ -382,6 +400,7 @@ export class Router {
       if (now - edge.since >= TAKE_WAIT_MS) this.begin(stream, edge, [], now);
       return;
     }
+    if (peer.port.fedByEncoders) return;
     if (choose) {
       this.choose(stream, edge, now);
       for (const { layer, generation, number } of edge.lane.tips(now)) {
@@ -407,13 +426,14 @@ export class Router {
   private begin(stream: Stream, edge: Edge, have: readonly Have[], now: number): void {
     edge.started = true;
     for (const layer of [...edge.lane.layers.keys()]) edge.lane.stop(layer);
+    const peer = this.peers.get(edge.child);
+    if (peer?.port.fedByEncoders) return;
     for (const layer of stream.choose(edge)) {
       const h = have.find((x) => x.layer === layer);
       const rest = h ? stream.ring.after(layer, h.generation, h.number, now) : null;
       edge.lane.start(layer, rest ?? stream.ring.replay(layer, now), now);
     }
     this.tell(stream, edge);
-    const peer = this.peers.get(edge.child);
     for (const layer of edge.lane.wantsKey(now, true)) stream.keys.request(layer);
     this.flushKeys(stream, now);
     peer?.outbox.pump(now);

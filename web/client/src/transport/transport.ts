@@ -6,6 +6,7 @@ import type { StreamRef } from "../signal/messages.ts";
 import type { FromWorker, IncomingStats, LinkStats, OutgoingStats } from "../worker/messages.ts";
 import { type Channel, Link, type LinkCounters } from "./link.ts";
 import { Router, type RouterCounters } from "./router.ts";
+import { RtpChannels } from "./rtp-channels.ts";
 import { RELAY_SUBPROTOCOL, type RelayDoor, type Socket, SocketChannels } from "./socket-channels.ts";
 import { Trace, type TraceRecord } from "./trace.ts";
 import { type MediaSide, type StreamKey, streamKey, streamRef, type TransportSide } from "./types.ts";
@@ -47,7 +48,8 @@ const NO_LINK_COUNTERS: LinkCounters = { junk: 0, unknown: 0, flooded: 0, failed
 export class Transport implements TransportSide {
   private readonly router: Router;
   private readonly links = new Map<number, Link>();
-  /** What lies below the links to relays. */
+  /** What lies below the links to relays, of either kind. */
+  private readonly rtp = new Map<number, RtpChannels>();
   private readonly sockets = new Map<number, SocketChannels>();
   private readonly connect: (url: string) => Socket;
   private readonly trace = new Trace();
@@ -69,17 +71,27 @@ export class Transport implements TransportSide {
 
   /** Take over a link's channels, open or not. A second link to the same peer replaces the first. */
   openLink(peer: number, video: Channel, audio: Channel, control: Channel): void {
+    this.open(peer, { video, audio, control }, false);
+  }
+
+  private open(
+    peer: number,
+    channels: { video: Channel; audio: Channel; control: Channel },
+    fedByEncoders: boolean,
+  ): void {
     this.closeLink(peer);
     const link = new Link(
       peer,
-      { video, audio, control },
+      channels,
       {
         frame: (from, sealed) => this.router.receive(from, sealed, this.now()),
         control: (from, message) => this.router.control(from, message, this.now()),
         room: (to) => this.router.pump(to, this.now()),
         silent: (from) => this.post({ type: "silent", peer: from }),
+        slots: (from, pairs) => this.post({ type: "slots", peer: from, pairs }),
       },
       this.now,
+      fedByEncoders,
     );
     this.links.set(peer, link);
     this.router.addLink(link, this.now());
@@ -99,11 +111,25 @@ export class Transport implements TransportSide {
     this.sockets.set(peer, socket);
   }
 
+  /** Take over the control channel of a link to a relay by RTP. Its frames come by `arrived`. */
+  openRtp(peer: number, token: string, control: Channel): void {
+    const channels = new RtpChannels(token, control);
+    this.open(peer, channels, true);
+    this.rtp.set(peer, channels);
+  }
+
+  /** A receiver of the RTP link with this token got a frame. */
+  arrived(peer: number, token: string, sealed: ArrayBuffer): void {
+    const channels = this.rtp.get(peer);
+    if (channels?.token === token) channels.arrived(sealed);
+  }
+
   closeLink(peer: number): void {
     const link = this.links.get(peer);
     if (!link) return;
     this.links.delete(peer);
     this.sockets.delete(peer);
+    this.rtp.delete(peer);
     this.router.removeLink(peer);
     link.close();
     addTo(this.past, link.counters);
@@ -126,8 +152,8 @@ export class Transport implements TransportSide {
     this.trace.forget(keyOf(stream));
   }
 
-  publish(stream: number, sealed: Uint8Array): void {
-    this.router.publish(stream, sealed, this.now());
+  publish(stream: number, sealed: Uint8Array, carriedTo: number | null = null): void {
+    this.router.publish(stream, sealed, this.now(), carriedTo);
   }
 
   requestKey(stream: StreamKey, layer: number): void {

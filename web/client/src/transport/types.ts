@@ -24,8 +24,10 @@ export interface MediaSide {
 
 /** What media asks of transport. */
 export interface TransportSide {
-  /** A frame that this node sealed: to the ring and to the children. */
-  publish(stream: number, sealed: Uint8Array): void;
+  /**
+   * A frame that this node sealed: to the ring and to the children. `carriedTo`: the relay that gets it by RTP already.
+   */
+  publish(stream: number, sealed: Uint8Array, carriedTo: number | null): void;
   /** The player cannot go on in this layer without a key frame. Merged upstream. */
   requestKey(stream: StreamKey, layer: number): void;
 }

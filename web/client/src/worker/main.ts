@@ -10,6 +10,7 @@ import { Views } from "../media/views.ts";
 import { Transport } from "../transport/transport.ts";
 import { type MediaSide, streamKey, streamRef } from "../transport/types.ts";
 import type { FromWorker, ToWorker, WorkerStats } from "./messages.ts";
+import { Transforms } from "./transforms.ts";
 
 /** The worker's clock; timers of hidden pages may stand still, those of workers do not. */
 const TICK_MS = 10;
@@ -21,6 +22,7 @@ const FAULT_EVERY_MS = 1000;
 const scope = self as unknown as {
   postMessage(message: FromWorker, transfer?: Transferable[]): void;
   onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
+  onrtctransform: ((event: { transformer: Parameters<Transforms["run"]>[0] }) => void) | null;
 };
 
 const startedMs = performance.now();
@@ -43,6 +45,7 @@ class MediaWorker {
   readonly #own: OwnStreams;
   readonly #players: Players;
   readonly #transport: Transport;
+  readonly transforms: Transforms;
   readonly #levels = new Map<number, number>();
   readonly #clock: ReturnType<typeof setInterval>;
   #ticks = 0;
@@ -54,7 +57,8 @@ class MediaWorker {
     });
     this.#own = new OwnStreams({
       sealer: this.#sealer,
-      publish: (stream, sealed) => this.#transport.publish(stream, sealed),
+      publish: (stream, sealed, carriedTo) => this.#transport.publish(stream, sealed, carriedTo),
+      rtpKeyFrame: (stream) => this.transforms.keyFrame(stream),
       post,
       nowMs,
       fault,
@@ -73,6 +77,12 @@ class MediaWorker {
       uplink: (stream, share) => this.#own.uplink(stream, share),
     };
     this.#transport = new Transport({ node, media, post, now: nowMs });
+    this.transforms = new Transforms({
+      arrived: (peer, token, sealed) => this.#transport.arrived(peer, token, sealed),
+      encoded: (stream, kind, frame, peer) => this.#own.encoded(stream, kind, frame, peer),
+      askPage: (stream) => post({ type: "rtp_key_frame", stream }),
+      fault,
+    });
     this.#sealer
       .key()
       .then((key) => post({ type: "own_key", ...key, ratcheted: false }))
@@ -109,6 +119,15 @@ class MediaWorker {
         break;
       case "open_relay":
         transport.openRelay(message.peer, message);
+        break;
+      case "open_rtp":
+        transport.openRtp(message.peer, message.token, message.control);
+        break;
+      case "rtp_video":
+        this.#own.rtpVideo(message.stream, message.widths);
+        break;
+      case "rtp_audio":
+        this.#own.rtpAudio(message.stream, message.on);
         break;
       case "close_link":
         transport.closeLink(message.peer);
@@ -229,5 +248,7 @@ scope.onmessage = ({ data }) =>
     else throw new Error(`The media worker got "${data.type}" before "init".`);
     if (data.type === "close") scope.onmessage = null;
   });
+// Transforms are made for links, and links are ordered after `init`.
+scope.onrtctransform = ({ transformer }) => guard(() => worker?.transforms.run(transformer));
 self.addEventListener("error", (event) => fault(event.error ?? event.message));
 self.addEventListener("unhandledrejection", (event) => fault(event.reason));

@@ -32,7 +32,12 @@ export type ToWorker =
   | { type: "use_key"; generation: number }
   | { type: "open_link"; peer: Node; video: RTCDataChannel; audio: RTCDataChannel; control: RTCDataChannel }
   | ({ type: "open_relay"; peer: Node } & RelayDoor)
+  /** A link to a relay by RTP. Its frames come and go through transforms that carry the same token. */
+  | { type: "open_rtp"; peer: Node; token: string; control: RTCDataChannel }
   | { type: "close_link"; peer: Node }
+  /** What the RTP senders of a stream encode from now on: pictures of these widths, lowest layer first; null: none. */
+  | { type: "rtp_video"; stream: number; widths: number[] | null }
+  | { type: "rtp_audio"; stream: number; on: boolean }
   | { type: "feed"; stream: StreamRef; child: Node; layers: number[]; rateBps: number }
   | { type: "release"; stream: StreamRef; child: Node }
   | { type: "parent"; stream: StreamRef; parent: Node | null; layers: number[] }
@@ -64,6 +69,11 @@ export type ToWorker =
   /** The end: every picture, codec and channel is closed, and nothing more is said. */
   | { type: "close" };
 
+/** What a transform of an RTP link is made with. */
+export type TransformOptions =
+  | { way: "receive"; peer: Node; token: string }
+  | { way: "send"; peer: Node; token: string; stream: number; kind: "audio" | "video" };
+
 /** Camera frames as a stream (MediaStreamTrackProcessor), or one by one through `video_frame`. */
 export type VideoSource = { kind: "readable"; readable: ReadableStream<VideoFrame> } | { kind: "frames" };
 
@@ -76,6 +86,10 @@ export type FromWorker =
   | { type: "silent"; peer: Node }
   /** How the link to a relay goes; the token says which one. */
   | { type: "relay"; peer: Node; token: string; news: RelayNews }
+  /** A relay wants so many pairs of receivers on its RTP link. */
+  | { type: "slots"; peer: Node; pairs: number }
+  /** The RTP sender of a stream shall begin all its layers anew. */
+  | { type: "rtp_key_frame"; stream: number }
   /** An encoder of ours changed what it sends (its links back up, or have room again). */
   | { type: "encoding"; stream: number; layers: VideoEncoding[]; reason: "start" | "uplink" | "recovered" }
   /** The browser refused an encoder, for good; the other track goes on. */
