@@ -33,9 +33,11 @@ struct Decision {
 /// The decisions about one layer for one receiver, from the key frame on at which the receiver began.
 #[derive(Debug)]
 pub struct Decider {
-    /// The key frame's number. Nothing before it was sent.
+    /// The number of the key frame that the receiver began with. Nothing before it was sent.
     start: u32,
     generation: u16,
+    /// The time of the last key frame.
+    key: u64,
     /// By timestamp.
     decided: BTreeMap<u64, Decision>,
     /// Whether they go out, by frame number.
@@ -46,7 +48,7 @@ pub struct Decider {
     limits: VecDeque<(u64, u8)>,
     /// The limit for frames from the next new one on.
     wanted: u8,
-    /// Something was left out since the key frame.
+    /// Something was left out since the last key frame.
     thinned: bool,
     /// A frame that everything later builds on cannot be forwarded: only a key frame helps.
     broken: bool,
@@ -63,6 +65,7 @@ impl Decider {
         Self {
             start: key.number,
             generation: key.generation,
+            key: time,
             decided: BTreeMap::from([(time, decision)]),
             known: BTreeMap::from([(key.number, true)]),
             forgotten: time.checked_sub(1),
@@ -214,14 +217,15 @@ impl Decider {
     }
 
     fn learn(&mut self, header: &Header, time: u64, forwarded: bool) {
-        if header.is_key() && forwarded && self.begins_anew(header) {
-            let anew = header.generation != self.generation && header.number <= self.start;
-            self.start = header.number;
-            self.generation = header.generation;
-            if anew {
-                self.known.clear();
-            } else {
-                self.known = self.known.split_off(&header.number);
+        if header.is_key() && forwarded && time > self.key {
+            self.key = time;
+            if grove_frame::is_newer(header.generation, self.generation) {
+                self.generation = header.generation;
+                if header.number <= self.start {
+                    // The encoder counts anew.
+                    self.start = header.number;
+                    self.known.clear();
+                }
             }
             // What came behind the key frame counts, what lies before it does not any more.
             let mut behind = self.decided.range(time..);
@@ -230,10 +234,6 @@ impl Decider {
             self.broken = false;
         }
         self.known.insert(header.number, forwarded);
-    }
-
-    fn begins_anew(&self, key: &Header) -> bool {
-        key.number > self.start || grove_frame::is_newer(key.generation, self.generation)
     }
 }
 

@@ -39,6 +39,7 @@ pub struct Client {
     pub rtc: Rtc,
     pub timeout: Instant,
     pub connected: bool,
+    pub open: bool,
     pub control: Vec<String>,
     /// What came, by track and sequence number.
     pub got: BTreeMap<(Mid, u64), Got>,
@@ -73,6 +74,7 @@ impl Client {
             rtc,
             timeout: now,
             connected: false,
+            open: false,
             control: Vec::new(),
             got: BTreeMap::new(),
             twice: 0,
@@ -146,6 +148,7 @@ impl Client {
     pub fn note(&mut self, event: Event) {
         match event {
             Event::Connected => self.connected = true,
+            Event::ChannelOpen(..) => self.open = true,
             Event::ChannelData(data) => {
                 self.control
                     .push(String::from_utf8(data.data).expect("text"));
@@ -155,8 +158,7 @@ impl Client {
                 self.want_key = true;
             }
             Event::RtpPacket(packet) => {
-                let stream = self.rtc.direct_api();
-                let mut api = stream;
+                let mut api = self.rtc.direct_api();
                 let mid = api
                     .stream_rx(&packet.header.ssrc)
                     .expect("a known stream")

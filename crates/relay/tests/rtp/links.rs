@@ -11,7 +11,8 @@ use crate::world::World;
 #[test]
 fn control_messages_go_both_ways() {
     let mut world = World::new(HARSH, 71, &[(false, 1), (false, 1)]);
-    world.run(2_000);
+    world.run_until(|world| world.clients.iter().all(|client| client.open));
+    world.run(1_000);
     for n in 0..2 {
         for i in 0..20 {
             world.clients[n].say(&format!("{{\"t\":\"hb\",\"n\":{i}}}"));
@@ -19,7 +20,14 @@ fn control_messages_go_both_ways() {
         }
     }
     world.clients[0].say(&"x".repeat(4097));
-    world.run(5_000);
+    world.run_until(|world| {
+        let come = world
+            .clients
+            .iter()
+            .all(|client| client.control.len() >= 20);
+        come && world.counts.control.len() >= 40
+    });
+    world.run(1_000);
     let heard = |n| {
         world
             .counts

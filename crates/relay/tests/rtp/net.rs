@@ -37,7 +37,7 @@ pub struct Datagram {
 }
 
 pub struct Net {
-    path: Path,
+    pub path: Path,
     random: u64,
     sent: u64,
     way: BinaryHeap<Reverse<Datagram>>,
