@@ -1,3 +1,4 @@
+import type { Page } from "puppeteer-core";
 import { afterAll, afterEach, beforeAll, expect, type TestContext, test } from "vitest";
 import { violations } from "../harness/axe.ts";
 import { endBrowser, launchFirefox } from "../harness/browsers.ts";
@@ -53,7 +54,8 @@ test("two pages see and hear each other through the server alone, and every fram
 
   const relay = await relayOf(ana);
   for (const person of [ana, ben]) {
-    expect(await connections(person)).toBe(0);
+    // To the relay, and none to each other.
+    expect(await connections(person)).toBe(1);
     const state = await person.state();
     expect(state?.stats?.links.map(({ peer }) => peer)).toEqual([relay]);
     expect(parents(state)).toEqual([relay]);
@@ -64,7 +66,8 @@ test("two pages see and hear each other through the server alone, and every fram
 
   for (const person of [ana, ben]) await person.trace(true);
   await sleep(2500);
-  const [sent, came] = [await ana.trace(false), await ben.trace(false)];
+  // In this order: what had come has been sent.
+  const [came, sent] = [await ben.trace(false), await ana.trace(false)];
   const source = await ana.me();
   const made = new Map(sent.filter((r) => r.stream === source * 16).map((r) => [id(r), r]));
   const both = came.filter((r) => made.has(id(r)));
@@ -79,9 +82,27 @@ test("two pages see and hear each other through the server alone, and every fram
   expect(new Set([...made.values()].map(({ hash }) => hash)).size).toBe(made.size);
 });
 
+test("where no UDP gets through, a web connection takes over within seconds, and the page says so", async () => {
+  const link = await scene.room(RELAY);
+  const people = await scene.enterAll(link, ["Ana", "Ben"], { before: countConnections, prepare: noUdp });
+  await untilAllReceive(people);
+  for (const person of people) {
+    const way = (await person.state())?.others[0]?.way;
+    expect(way).toMatch(
+      /because this room sends everything through it\. Your network lets no media connection \(UDP\)/,
+    );
+  }
+  // The next try of whoever knows is the socket at once: nobody waits again.
+  expect(await Promise.all(people.map(connections))).toEqual([1, 1]);
+  expect(scene.server.gate.drop("/api/v1/relay")).toBe(2);
+  await sleep(1500);
+  await untilAllReceive(people);
+  expect(await Promise.all(people.map(connections))).toEqual([1, 1]);
+});
+
 test("a cut connection to the relay comes back by itself, and the call goes on", async () => {
   const link = await scene.room(RELAY);
-  const people = await scene.enterAll(link, ["Ana", "Ben"]);
+  const people = await scene.enterAll(link, ["Ana", "Ben"], { before: hearNoAddress });
   await untilAllReceive(people);
   const count = async (person: Participant): Promise<number> =>
     (await person.orders()).filter(({ order }) => order.order === "link" && order.relay !== undefined).length;
@@ -122,6 +143,10 @@ test("two whose networks cannot connect meet through the server, unless the room
   await ana.room((room) => room.setPolicy({ kind: "auto" }, false), null);
   await untilAllReceive(people);
 });
+
+const noUdp = async (page: Page): Promise<void> => {
+  await page.evaluateOnNewDocument(hearNoAddress);
+};
 
 /** The page learns no address of anybody, as behind two networks that let nothing through; it gives up after 2 s, not 15. */
 function hearNoAddress(): void {

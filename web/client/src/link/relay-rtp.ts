@@ -35,8 +35,8 @@ export interface RtpHost {
 }
 
 interface Senders {
-  audio: RTCRtpSender;
-  video: RTCRtpSender;
+  audio: RTCRtpTransceiver;
+  video: RTCRtpTransceiver;
   wanted: Outgoing;
   /** Changes of the senders, one after another. */
   work: Promise<void>;
@@ -86,6 +86,7 @@ export class RelayRtp {
     this.#connection.setRemoteDescription({ type: "answer", sdp }).then(
       () => {
         this.#offering = false;
+        for (const senders of this.#streams.values()) this.#apply(senders);
         if (this.#again) this.#offer();
       },
       (error) => this.#broken(error),
@@ -107,7 +108,7 @@ export class RelayRtp {
     const senders = this.#senders(stream);
     if (isNew) this.#offer();
     senders.wanted = outgoing ?? NOTHING;
-    senders.work = senders.work.then(() => this.#apply(senders)).catch((error) => this.#broken(error));
+    this.#apply(senders);
   }
 
   /** All layers of a stream begin anew. */
@@ -115,10 +116,11 @@ export class RelayRtp {
     const senders = this.#streams.get(stream);
     if (!senders) return;
     senders.work = senders.work.then(async () => {
-      const parameters = senders.video.getParameters();
+      const { sender } = senders.video;
+      const parameters = sender.getParameters();
       const options = { encodingOptions: parameters.encodings.map(() => ({ keyFrame: true })) };
       // Whoever cannot does it in the transform.
-      await setParameters(senders.video, parameters, options).catch(() => {});
+      await setParameters(sender, parameters, options).catch(() => {});
     });
   }
 
@@ -187,13 +189,24 @@ export class RelayRtp {
       sender.transform = this.#host.transform({ way: "send", peer: this.peer, token: this.token, stream, kind });
     }
     preferVp8(video);
-    const made = { audio: audio.sender, video: video.sender, wanted: NOTHING, work: Promise.resolve() };
+    const made = { audio, video, wanted: NOTHING, work: Promise.resolve() };
     this.#streams.set(stream, made);
     return made;
   }
 
-  async #apply({ audio, video, wanted }: Senders): Promise<void> {
-    if (this.#state === "over") return;
+  #apply(senders: Senders): void {
+    senders.work = senders.work.then(() => this.#bringAbout(senders)).catch((error) => this.#broken(error));
+  }
+
+  async #bringAbout({
+    audio: { sender: audio, currentDirection },
+    video: transceiver,
+    wanted,
+  }: Senders): Promise<void> {
+    // A track that is there before the descriptions are would be sent past the transform by Chromium, and so in clear.
+    if (this.#state === "over" || currentDirection !== "sendonly" || transceiver.currentDirection !== "sendonly")
+      return;
+    const video = transceiver.sender;
     if (audio.track !== wanted.audio) {
       await audio.replaceTrack(wanted.audio);
       const parameters = audio.getParameters();

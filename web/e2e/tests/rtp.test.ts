@@ -1,0 +1,118 @@
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import type { RoomState, TraceRecord } from "../harness/client.ts";
+import { type Participant, untilAllReceive } from "../harness/participant.ts";
+import { passedBy, rtpDoor } from "../harness/rtp-relay.ts";
+import { Scene } from "../harness/scene.ts";
+import { mediaWorker } from "../harness/tap.ts";
+import { sleep, until } from "../harness/wait.ts";
+
+let scene: Scene;
+beforeAll(async () => {
+  scene = await Scene.start();
+});
+afterEach(() => scene.clear());
+afterAll(() => scene?.end());
+
+const parents = (state: RoomState | null): (number | null)[] => state?.stats?.incoming.map((i) => i.parent) ?? [];
+const fedBy = (node: number) => (state: RoomState) =>
+  (parents(state).length > 0 && parents(state).every((parent) => parent === node)) || `fed by ${parents(state)}`;
+const id = (r: TraceRecord): string => `${r.stream}/${r.track}/${r.layer}/${r.generation}/${r.number}`;
+
+async function relayOf(person: Participant): Promise<number> {
+  const relay = (await person.state())?.relays[0];
+  if (relay === undefined) throw new Error("the server has no relay");
+  return relay;
+}
+
+interface WorkerScope {
+  groveNonces: { used: Set<string>; twice: string[] };
+}
+
+/** Watches every nonce that the media worker seals with. */
+async function watchWorker(person: Participant): Promise<() => Promise<{ sealed: number; twice: string[] }>> {
+  const worker = await mediaWorker(person.page);
+  await worker.evaluate(() => {
+    const keys = new Map<CryptoKey, number>();
+    const seen = { used: new Set<string>(), twice: [] as string[] };
+    (globalThis as unknown as WorkerScope).groveNonces = seen;
+    const encrypt = SubtleCrypto.prototype.encrypt;
+    SubtleCrypto.prototype.encrypt = function (algorithm, key, data) {
+      const iv = (algorithm as AesGcmParams).iv as Uint8Array;
+      if (!keys.has(key)) keys.set(key, keys.size);
+      const nonce = `${keys.get(key)}:${[...iv].join(".")}`;
+      if (seen.used.has(nonce)) seen.twice.push(nonce);
+      seen.used.add(nonce);
+      return encrypt.call(this, algorithm, key, data);
+    };
+  });
+  return () =>
+    worker.evaluate(() => {
+      const { used, twice } = (globalThis as unknown as WorkerScope).groveNonces;
+      return { sealed: used.size, twice };
+    });
+}
+
+test("two pages call through RTP both ways, and every frame comes as it was sealed", async () => {
+  const link = await scene.room({ kind: "relay" });
+  const ana = await scene.enter(link, "Ana", { before: rtpDoor });
+  const ben = await scene.enter(link, "Ben", { before: rtpDoor });
+  await untilAllReceive([ana, ben]);
+  expect(await ana.movingTiles()).toEqual(["Ben"]);
+  expect(await ben.movingTiles()).toEqual(["Ana"]);
+  const relay = await relayOf(ana);
+  for (const person of [ana, ben]) {
+    const { up, down, clear, connections } = await passedBy(person.page);
+    expect([clear, connections]).toEqual([0, 1]);
+    expect(Math.min(up.audio, up.video, down.audio, down.video)).toBeGreaterThan(20);
+    const state = await person.state();
+    expect(state?.stats?.links.map(({ peer }) => peer)).toEqual([relay]);
+    expect(state?.others[0]?.way).not.toMatch(/UDP/);
+  }
+
+  for (const person of [ana, ben]) await person.trace(true);
+  await sleep(3000);
+  // In this order: what had come has been sent.
+  const [came, sent] = [await ben.trace(false), await ana.trace(false)];
+  const source = await ana.me();
+  const made = new Map(sent.filter((r) => r.stream === source * 16).map((r) => [id(r), r]));
+  const both = came.filter((r) => made.has(id(r)));
+  expect(both.filter((r) => r.track === 1).length).toBeGreaterThan(20);
+  expect(both.filter((r) => r.track === 0).length).toBeGreaterThan(60);
+  for (const frame of both) {
+    expect(frame.from).toBe(relay);
+    expect(frame.hash).toBe(made.get(id(frame))?.hash);
+    expect(made.get(id(frame))?.sent).toEqual([{ to: relay, hash: frame.hash }]);
+  }
+});
+
+test("the encoder passes to RTP and back in a call: no nonce twice, no picture lost, and both kinds of child get the same bytes", async () => {
+  const link = await scene.room({ kind: "mesh" });
+  const ana = await scene.enter(link, "Ana", { before: rtpDoor });
+  const ben = await scene.enter(link, "Ben", { before: rtpDoor });
+  await untilAllReceive([ana, ben]);
+  const relay = await relayOf(ana);
+  const [anaNode, benNode] = [await ana.me(), await ben.me()];
+  const nonces = await watchWorker(ana);
+  const before = await ben.incoming(anaNode);
+  await ana.trace(true);
+  for (let round = 0; round < 2; round++) {
+    await ana.room((room) => room.setPolicy({ kind: "relay" }), null);
+    await ben.untilState("is fed by the server", fedBy(relay));
+    await until("RTP carries pictures", async () => (await passedBy(ana.page)).up.video > 20 * (round + 1) || "no");
+    await untilAllReceive([ana, ben]);
+    await ana.room((room) => room.setPolicy({ kind: "mesh" }), null);
+    await ben.untilState("is fed by Ana", fedBy(anaNode));
+    await untilAllReceive([ana, ben]);
+  }
+  const after = await ben.incoming(anaNode);
+  expect((after?.framesLost ?? 0) - (before?.framesLost ?? 0)).toBe(0);
+  const { sealed, twice } = await nonces();
+  expect(twice).toEqual([]);
+  expect(sealed).toBeGreaterThan(500);
+
+  const made = (await ana.trace(false)).filter((r) => r.stream === anaNode * 16);
+  for (const { hash, sent } of made) for (const one of sent) expect(one.hash).toBe(hash);
+  // While one edge takes over from the other, a frame goes both ways: by RTP and by a data channel.
+  const toBoth = made.filter(({ sent }) => [relay, benNode].every((node) => sent.some(({ to }) => to === node)));
+  expect(toBoth.length).toBeGreaterThan(0);
+});
