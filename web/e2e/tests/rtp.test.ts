@@ -1,6 +1,8 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { endBrowser, launchFirefox } from "../harness/browsers.ts";
 import type { RoomState, TraceRecord } from "../harness/client.ts";
 import { type Participant, untilAllReceive } from "../harness/participant.ts";
+import { Pulse } from "../harness/pulse.ts";
 import { passedBy, rtpDoor } from "../harness/rtp-relay.ts";
 import { Scene } from "../harness/scene.ts";
 import { mediaWorker } from "../harness/tap.ts";
@@ -82,6 +84,74 @@ test("two pages call through RTP both ways, and every frame comes as it was seal
     expect(frame.from).toBe(relay);
     expect(frame.hash).toBe(made.get(id(frame))?.hash);
     expect(made.get(id(frame))?.sent).toEqual([{ to: relay, hash: frame.hash }]);
+  }
+});
+
+test("muting, and the camera off and on again, work while the RTP sender encodes", async () => {
+  const link = await scene.room({ kind: "relay" });
+  const ana = await scene.enter(link, "Ana", { before: rtpDoor });
+  const ben = await scene.enter(link, "Ben", { before: rtpDoor });
+  await untilAllReceive([ana, ben]);
+  const anaNode = await ana.me();
+  const nonces = await watchWorker(ana);
+  const packets = async (): Promise<number> => (await ana.state())?.stats?.own[0]?.audioPackets ?? 0;
+
+  const heard = (await ben.incoming(anaNode))?.audioRms ?? 0;
+  await ana.room((room) => room.setMuted(true), null);
+  await sleep(2500);
+  const muted = await packets();
+  const marks = (await ben.incoming(anaNode))?.audioPackets ?? 0;
+  await sleep(2500);
+  expect(await packets()).toBe(muted);
+  // Marks say that she is there; a packet each 20 ms would be 125.
+  const marked = ((await ben.incoming(anaNode))?.audioPackets ?? 0) - marks;
+  expect(marked).toBeGreaterThan(3);
+  expect(marked).toBeLessThan(40);
+  expect((await ben.incoming(anaNode))?.audioRms).toBeLessThan(heard / 3);
+  await ana.room((room) => room.setMuted(false), null);
+  await untilAllReceive([ana, ben]);
+
+  await ana.press("Camera");
+  await ben.untilState("sees no picture", (state) => state.others[0]?.streams[0]?.video === false || "still there");
+  await sleep(1500);
+  const off = (await passedBy(ana.page)).up.video;
+  await sleep(1000);
+  expect((await passedBy(ana.page)).up.video).toBe(off);
+  await ana.press("Camera");
+  await untilAllReceive([ana, ben]);
+  expect((await passedBy(ana.page)).up.video).toBeGreaterThan(off);
+  for (const person of [ana, ben]) {
+    const { clear, connections } = await passedBy(person.page);
+    expect([clear, connections]).toEqual([0, 1]);
+  }
+  expect((await nonces()).twice).toEqual([]);
+});
+
+test("Firefox and Chromium call through RTP", async (context) => {
+  let pulse: Pulse | null = null;
+  let firefox: Awaited<ReturnType<typeof launchFirefox>> | null = null;
+  try {
+    try {
+      pulse = await Pulse.start();
+      firefox = await launchFirefox({ sound: pulse });
+    } catch (error) {
+      return context.skip(`Firefox did not start: ${error}`);
+    }
+    const link = await scene.room({ kind: "relay" });
+    const ana = await scene.enter(link, "Ana", { before: rtpDoor });
+    const fox = await scene.enter(link, "Fox", { before: rtpDoor }, firefox);
+    await untilAllReceive([ana, fox], { ms: 40_000 });
+    expect(await ana.movingTiles()).toEqual(["Fox"]);
+    expect(await fox.movingTiles()).toEqual(["Ana"]);
+    for (const person of [ana, fox]) {
+      const { up, down, clear, connections } = await passedBy(person.page);
+      expect([clear, connections]).toEqual([0, 1]);
+      expect(Math.min(up.audio, up.video, down.audio, down.video)).toBeGreaterThan(20);
+    }
+  } finally {
+    await scene.clear();
+    await endBrowser(firefox);
+    await pulse?.stop();
   }
 });
 

@@ -290,6 +290,21 @@ test.each([
   expect(ana(model)?.way).toBe(words);
 });
 
+test.each([
+  ["rtp", /sends everything through it\.$/],
+  [
+    "socket",
+    /sends everything through it\. Your network lets no media connection \(UDP\) through to it, so all of it comes over an ordinary web connection/,
+  ],
+] as const)("a relay reached by %s is told in words", (way, words) => {
+  const model = run(fedBy(RELAY, withTwo), [
+    server({ type: "policy_changed", policy: { kind: "relay" }, never_relay: false, by: 2 }),
+    page({ type: "link", peer: RELAY, state: "connecting", way: "rtp" }),
+    page({ type: "link", peer: RELAY, state: "up", way }),
+  ]);
+  expect(ana(model)?.way).toMatch(words);
+});
+
 test("two who cannot connect are told what becomes of them: the server helps, may not, or cannot", () => {
   const apart = (joining: ServerMessage) =>
     run(emptyModel, [server(joining), verified(2), page({ type: "link", peer: 2, state: "never" })]);

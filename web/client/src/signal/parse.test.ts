@@ -42,6 +42,11 @@ test("fields and words that a newer server adds are let through", () => {
   expect(parseServerMessage(JSON.stringify(message))).toEqual(message);
 });
 
+test("a relay may answer", () => {
+  const answer = { type: "description", from: 65_535, kind: "answer", sdp: "v=0", signature: "" };
+  expect(parseServerMessage(JSON.stringify(answer))).toEqual(answer);
+});
+
 const refused: [string, unknown][] = [
   ["no text", new Uint8Array(3)],
   ["no JSON", "{"],

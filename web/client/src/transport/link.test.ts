@@ -15,6 +15,7 @@ describe("control messages", () => {
       { t: "miss", s: 16, l: 0, n: [1] },
       { t: "tip", s: 16, l: 0, g: 1, n: 9 },
       { t: "layers", s: 16, l: [0, 1] },
+      { t: "slots", n: 8 },
     ];
     for (const m of messages) expect(parseControl(encodeControl(m))).toEqual({ ok: true, message: m });
     expect(parseControl('{"t":"key","s":16,"l":1,"__proto__":{"x":1},"more":true}')).toEqual({
@@ -39,6 +40,8 @@ describe("control messages", () => {
       '{"t":"key","s":"16","l":0}',
       '{"t":"key","s":1048576,"l":0}',
       '{"t":"layers","s":1,"l":[4]}',
+      '{"t":"slots","n":65}',
+      '{"t":"slots"}',
       '{"t":"layers","s":1,"l":[0,1,2,3,0]}',
       '{"t":"take","s":1,"have":[{"layer":0,"generation":65536,"number":0}]}',
       '{"t":"tip","s":1,"l":0,"n":1}',

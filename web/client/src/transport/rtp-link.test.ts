@@ -1,0 +1,125 @@
+import { beforeEach, expect, test } from "vitest";
+import type { Control } from "./control.ts";
+import { FakeChannel, frame, Net, type SimNode } from "./simulation.ts";
+import { streamKey } from "./types.ts";
+
+const RELAY = 65_535;
+const CAMERA = { node: 1, stream: 0 };
+const THEIRS = { node: 3, stream: 0 };
+
+let net: Net;
+let node: SimNode;
+/** What the relay was told, heartbeats left out. */
+let told: Control[];
+let say: (message: Control) => void;
+
+beforeEach(() => {
+  net = new Net(1);
+  node = net.node(1);
+  net.link(1, 2);
+  told = [];
+  const control = new FakeChannel();
+  control.other = new FakeChannel();
+  control.send = (data) => {
+    const message = JSON.parse(data as string) as Control;
+    if (message.t !== "hb") told.push(message);
+  };
+  say = (message) =>
+    control.onmessage?.call(undefined as never, new MessageEvent("message", { data: JSON.stringify(message) }));
+  node.transport.openRtp(RELAY, "token", control);
+});
+
+const toRelay = () => node.transport.stats().outgoing.find(({ child }) => child === RELAY);
+const made = (number: number, more = {}) => frame({ number, key: number === 0, nearest: 0, farthest: 0, ...more });
+/** As media does: frames of the RTP sender, from the first on. */
+function publish(from: number, upTo: number, carriedTo: number | null): void {
+  for (let number = from; number < upTo; number += 1) {
+    const fields = number === 0 ? {} : { farthest: 1, nearest: 1 };
+    node.transport.publish(0, made(number, fields), carriedTo);
+    net.run(33);
+  }
+}
+
+test("what an encoder carries to the relay goes to other children as the same bytes, and not to the relay again", () => {
+  node.transport.setTrace(true);
+  net.edge(CAMERA, 1, 2);
+  node.transport.feed(CAMERA, RELAY, [0, 1], 1_000_000);
+  say({ t: "take", s: streamKey(1, 0), have: [] });
+  publish(0, 20, RELAY);
+  net.run(500);
+  expect(toRelay()).toMatchObject({ framesSent: 20, framesDropped: 0, layers: [] });
+  expect(net.node(2).media.numbers(streamKey(1, 0), 0).length).toBe(20);
+  for (const { sent, hash } of node.transport.records()) {
+    expect(sent).toEqual(expect.arrayContaining([2, RELAY].map((to) => ({ to, hash }))));
+    expect(sent.length).toBe(2);
+  }
+  // No conversation about layers: what the relay gets it sees.
+  expect(told).toEqual([]);
+});
+
+test("what WebCodecs made does not count as sent to the relay", () => {
+  node.transport.feed(CAMERA, RELAY, [0], 1_000_000);
+  publish(0, 5, null);
+  net.run(500);
+  expect(toRelay()?.framesSent).toBe(0);
+});
+
+test("the relay's key requests reach the encoder, and what it misses will not come again", () => {
+  node.transport.feed(CAMERA, RELAY, [0, 1], 1_000_000);
+  publish(0, 5, RELAY);
+  say({ t: "key", s: streamKey(1, 0), l: 1 });
+  say({ t: "need", s: streamKey(1, 0), l: 0, n: [2, 3] });
+  expect(node.media.keyFrames.map(({ layer }) => layer)).toEqual([1]);
+  expect(told).toEqual([{ t: "miss", s: streamKey(1, 0), l: 0, n: [2, 3] }]);
+});
+
+test("others' streams are not put into RTP", () => {
+  node.transport.parent(THEIRS, 2, [0]);
+  node.transport.feed(THEIRS, RELAY, [0], 1_000_000);
+  const sealed = frame({ sender: 3, key: true, number: 0 });
+  net.channel(2, 1, 0).send(sealed as Uint8Array<ArrayBuffer>);
+  net.run(1000);
+  expect(node.media.frames).toBe(1);
+  expect(toRelay()).toMatchObject({ framesSent: 0, framesDropped: 0 });
+});
+
+test("frames of the present connection's transforms arrive like any others, those of a former one do not", () => {
+  node.transport.parent(THEIRS, RELAY, [0]);
+  net.run(20);
+  expect(told).toEqual([{ t: "take", s: streamKey(3, 0), have: [] }]);
+  const arrive = (number: number, token: string): void => {
+    const sealed = frame({ sender: 3, key: number === 0, number, farthest: number && 1, nearest: number && 1 });
+    node.transport.arrived(RELAY, token, sealed.slice().buffer);
+  };
+  for (const number of [0, 1, 1, 2]) arrive(number, "token");
+  arrive(3, "another");
+  const incoming = node.transport.stats().incoming[0];
+  expect(incoming).toMatchObject({ parent: RELAY, framesReceived: 3, duplicates: 1 });
+  expect(node.posted).toContainEqual({ type: "ready", stream: THEIRS, parent: RELAY });
+  node.transport.closeLink(RELAY);
+  arrive(3, "token");
+  expect(node.transport.stats().incoming[0]?.framesReceived).toBe(3);
+});
+
+test("the relay asks the page for receivers", () => {
+  say({ t: "slots", n: 8 });
+  expect(node.posted).toEqual([{ type: "slots", peer: RELAY, pairs: 8 }]);
+});
+
+test("a socket in its place sends everything again", () => {
+  node.transport.feed(CAMERA, RELAY, [0], 1_000_000);
+  publish(0, 3, RELAY);
+  const channels = [new FakeChannel(), new FakeChannel(), new FakeChannel()] as const;
+  const frames: number[] = [];
+  for (const channel of channels) {
+    channel.other = new FakeChannel();
+    channel.send = (data) => {
+      if (typeof data !== "string") frames.push(new DataView(data.buffer, data.byteOffset).getUint32(2));
+    };
+  }
+  node.transport.openLink(RELAY, ...channels);
+  net.run(500);
+  publish(3, 6, null);
+  // The ring from its key frame on, and what follows.
+  expect(frames).toEqual([0, 1, 2, 3, 4, 5]);
+});
