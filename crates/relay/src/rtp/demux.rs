@@ -2,8 +2,8 @@
 //!
 //! A STUN check goes to the session whose ICE user name it carries. Everything else (DTLS, RTP, RTCP) goes by its source
 //! address, and only from addresses that a session has verified by such a check: the rest is dropped unread. A STUN request
-//! without a user name is answered with its own address, never with more bytes than came. Bounds: [`ADDRESSES`] addresses a
-//! session. Cost: a hash lookup.
+//! without a user name is answered with its own address, never with more bytes than came. Bounds: [`ADDRESSES`] addresses
+//! and [`NAMES`] user names a session. Cost: a hash lookup.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -14,6 +14,9 @@ use super::stun::Stun;
 
 /// Verified addresses of one session: a browser with several interfaces, behind a NAT that changes its mind.
 pub const ADDRESSES: usize = 8;
+
+/// User names of one session: after an ICE restart checks under the former one are still on their way.
+pub const NAMES: usize = 2;
 
 /// What is to be done with a datagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +34,14 @@ pub enum Route<K> {
 pub struct Demux<K> {
     by_ufrag: HashMap<String, K>,
     by_address: HashMap<SocketAddr, K>,
-    /// Oldest first.
-    addresses: HashMap<K, VecDeque<SocketAddr>>,
+    sessions: HashMap<K, Known>,
+}
+
+/// What leads to a session, oldest first.
+#[derive(Debug, Default)]
+struct Known {
+    ufrags: VecDeque<String>,
+    addresses: VecDeque<SocketAddr>,
 }
 
 impl<K> Default for Demux<K> {
@@ -40,22 +49,34 @@ impl<K> Default for Demux<K> {
         Self {
             by_ufrag: HashMap::new(),
             by_address: HashMap::new(),
-            addresses: HashMap::new(),
+            sessions: HashMap::new(),
         }
     }
 }
 
 impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
-    /// Expects checks for a session under its own ICE user name, further ones after an ICE restart.
+    /// Expects checks for a session under its own ICE user name. To be told again after each further offer: an ICE restart
+    /// changes the name.
     pub fn add(&mut self, session: K, ufrag: &str) {
-        self.by_ufrag.insert(ufrag.to_owned(), session);
-        self.addresses.entry(session).or_default();
+        if self.by_ufrag.insert(ufrag.to_owned(), session) == Some(session) {
+            return;
+        }
+        let known = self.sessions.entry(session).or_default();
+        known.ufrags.push_back(ufrag.to_owned());
+        if known.ufrags.len() > NAMES
+            && let Some(oldest) = known.ufrags.pop_front()
+        {
+            self.by_ufrag.remove(&oldest);
+        }
     }
 
     /// Forgets a session.
     pub fn remove(&mut self, session: K) {
-        self.by_ufrag.retain(|_, of| *of != session);
-        for address in self.addresses.remove(&session).unwrap_or_default() {
+        let known = self.sessions.remove(&session).unwrap_or_default();
+        for ufrag in known.ufrags {
+            self.by_ufrag.remove(&ufrag);
+        }
+        for address in known.addresses {
             self.by_address.remove(&address);
         }
     }
@@ -65,20 +86,20 @@ impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
         if self.by_address.get(&source) == Some(&session) {
             return;
         }
-        let Some(addresses) = self.addresses.get_mut(&session) else {
+        let Some(known) = self.sessions.get_mut(&session) else {
             return;
         };
-        addresses.push_back(source);
-        if addresses.len() > ADDRESSES
-            && let Some(oldest) = addresses.pop_front()
+        known.addresses.push_back(source);
+        if known.addresses.len() > ADDRESSES
+            && let Some(oldest) = known.addresses.pop_front()
         {
             self.by_address.remove(&oldest);
         }
         // An address may pass to another session: the browser behind it has reloaded its page.
         if let Some(former) = self.by_address.insert(source, session)
-            && let Some(addresses) = self.addresses.get_mut(&former)
+            && let Some(former) = self.sessions.get_mut(&former)
         {
-            addresses.retain(|address| *address != source);
+            former.addresses.retain(|address| *address != source);
         }
     }
 
@@ -173,6 +194,21 @@ mod tests {
         assert_eq!(demux.route(from(0), RTP), Route::Drop);
         assert_eq!(demux.route(from(1), RTP), Route::Session(1));
         assert_eq!(demux.by_address.len(), ADDRESSES);
+    }
+
+    #[test]
+    fn a_session_answers_to_its_latest_names() {
+        let mut demux = Demux::default();
+        for name in ["one", "one", "two", "three"] {
+            demux.add(1, name);
+        }
+        assert_eq!(demux.route(from(5), &check("one")), Route::Drop);
+        for name in ["two", "three"] {
+            assert_eq!(demux.route(from(5), &check(name)), Route::Session(1));
+        }
+        demux.remove(1);
+        assert_eq!(demux.route(from(5), &check("three")), Route::Drop);
+        assert!(demux.by_ufrag.is_empty());
     }
 
     #[test]

@@ -28,9 +28,9 @@ use super::slot::Outgoing;
 use crate::Micros;
 
 /// Bytes of SDP in an offer. One with 64 pairs of tracks takes 150 kB.
-pub const OFFER_BYTES: usize = 256 << 10;
+const OFFER_BYTES: usize = 256 << 10;
 /// Tracks of a connection, both ways.
-pub const TRACKS: usize = 160;
+const TRACKS: usize = 160;
 /// Characters of a control message (`docs/ref/links.md`).
 const CONTROL_BYTES: usize = 4096;
 /// Incoming streams (SSRCs) remembered, a browser has one per layer.
@@ -54,7 +54,7 @@ pub struct Config {
 /// Why an offer is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OfferError {
-    /// Above [`OFFER_BYTES`] or [`TRACKS`].
+    /// Above 256 KiB, or 160 tracks.
     #[error("the offer is too large")]
     TooLarge,
     /// No SDP, or one that does not fit the session.
@@ -228,7 +228,7 @@ impl Session {
             .map_err(|error| OfferError::Unacceptable(error.to_string()))
     }
 
-    /// The session's own ICE user name: what the browser's checks carry.
+    /// The session's own ICE user name: what the browser's checks carry. A further offer may change it (ICE restart).
     pub fn ufrag(&mut self) -> String {
         self.rtc.direct_api().local_ice_credentials().ufrag
     }

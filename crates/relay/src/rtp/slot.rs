@@ -119,8 +119,11 @@ impl Slot {
         if source.is_none() {
             self.current = None;
         }
-        self.wanted = source.filter(|_| source != self.current);
-        self.key = None;
+        let wanted = source.filter(|_| source != self.current);
+        if wanted != self.wanted {
+            self.wanted = wanted;
+            self.key = None;
+        }
     }
 
     /// What the slot shows at present.

@@ -76,6 +76,7 @@ fn a_switch_waits_for_the_end_of_the_frame_that_is_under_way_unless_it_is_lost()
     assert_eq!(bench.numbers(LOW, &key(7, 0, 0, 0)), [10]);
     bench.slot.want(Some(HIGH));
     assert_eq!(bench.numbers(HIGH, &key(100, 500, 0, 0)), NONE);
+    bench.slot.want(Some(HIGH));
     assert_eq!(bench.numbers(LOW, &last(8, 0)), [11]);
     assert_eq!(bench.numbers(HIGH, &last(101, 500)), [12, 13]);
     // Now the end does not come: the next frame of the wanted layer decides.
