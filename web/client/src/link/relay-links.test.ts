@@ -25,6 +25,7 @@ beforeEach(() => {
       tellRtp = news;
       return {
         answer: (sdp) => said.push(`answer ${sdp}`),
+        renew: () => said.push("renewed"),
         slots: (pairs) => said.push(`slots ${pairs}`),
         close: () => said.push("rtp closed"),
       };
@@ -189,6 +190,17 @@ describe("by RTP", () => {
     links.order(PEER, first);
     links.news(PEER, "a", "up");
     expect(said).toEqual(begun);
+  });
+
+  test("when the server is back, what may not have been exchanged is exchanged again", () => {
+    links.order(PEER, first);
+    said = [];
+    links.renew();
+    expect(said).toEqual(["renewed"]);
+    pass(RTP_WITHIN_MS);
+    said = [];
+    links.renew();
+    expect(said).toEqual([]);
   });
 
   test("ordered away while it waits for its turn, it is not begun", () => {

@@ -44,7 +44,7 @@ export interface RelaysHost<Rtp extends RtpLink> {
 }
 
 /** What is done here with a link by RTP; its senders are others' business. */
-export type RtpLink = Pick<RelayRtp, "answer" | "slots" | "close">;
+export type RtpLink = Pick<RelayRtp, "answer" | "renew" | "slots" | "close">;
 
 interface Ordered<Rtp> extends RelayLink {
   /** Null: ordered away, and remembered for what came before. */
@@ -105,6 +105,11 @@ export class RelayLinks<Rtp extends RtpLink> {
     if (!link?.rtp) return;
     if (sdp !== "") link.rtp.answer(sdp);
     else if (link.state === "connecting") this.#instead(peer, link);
+  }
+
+  /** The connection to the server is back. */
+  renew(): void {
+    for (const { rtp } of this.#links.values()) rtp?.renew();
   }
 
   slots(peer: number, pairs: number): void {

@@ -93,6 +93,12 @@ export class RelayRtp {
     );
   }
 
+  /** The connection to the server is back: an offer, or its answer, may have been lost with the former one. */
+  renew(): void {
+    const { localDescription } = this.#connection;
+    if (this.#offering && localDescription) this.#host.offer(localDescription.sdp);
+  }
+
   /** The relay wants so many pairs of receivers in all. */
   slots(pairs: number): void {
     const more = this.#slots.grow(pairs);

@@ -412,6 +412,7 @@ export class Session {
     });
 
     this.#links.setDown(false);
+    this.#relays.renew();
     this.#obey(joined.orders);
     for (const line of joined.chat) this.#openLine(line);
     this.#restate(joined.participants.find(({ node }) => node === joined.node));
