@@ -221,7 +221,9 @@ export class RelayRtp {
     }
     const parameters = video.getParameters();
     const source = wanted.video?.getSettings() ?? {};
-    const side = Math.max(source.width ?? 0, source.height ?? 0);
+    // Where a camera does not tell its size, the uppermost layer is taken for it.
+    const top = wanted.layers.at(-1);
+    const side = Math.max(source.width ?? top?.width ?? 0, source.height ?? top?.height ?? 0);
     for (const [at, encoding] of parameters.encodings.entries()) {
       const layer = wanted.video === null ? undefined : wanted.layers[at];
       encoding.active = layer !== undefined && layer.bps > 0;

@@ -12,8 +12,7 @@ import { toBase64url } from "../frame/bytes.ts";
 import { makeIdentity, type OwnIdentity, openChat, type RoomKeys, roomKeys, sealChat } from "../frame/keys.ts";
 import { Links } from "../link/links.ts";
 import { RelayLinks } from "../link/relay-links.ts";
-import { hasRtp, type Outgoing, RelayRtp, type RtpNews } from "../link/relay-rtp.ts";
-import { layerRates } from "../link/rtp-rates.ts";
+import { hasRtp, RelayRtp, type RtpNews } from "../link/relay-rtp.ts";
 import {
   type Capabilities,
   type ClientMessage,
@@ -30,6 +29,7 @@ import type { FromWorker, ToWorker, TransformOptions, WorkerStats } from "../wor
 import { Distribution } from "./distribution.ts";
 import { Members } from "./members.ts";
 import { applyOrders } from "./plan.ts";
+import { type OwnMedia, RelayFeeds, type Situation } from "./relay-feeds.ts";
 import { reportOf } from "./report.ts";
 import { emptyModel, type Input, type Model, type PageEvent, reduce, sameIdentity } from "./state.ts";
 import { uplinkAfter } from "./uplink.ts";
@@ -67,12 +67,6 @@ export interface SessionEvents {
   ended(): void;
 }
 
-/** What we send in one stream, for encoders that belong to a link. */
-export interface OwnMedia extends Outgoing {
-  /** What sound takes on the wire, bit/s. */
-  audioBps: number;
-}
-
 type EndCode = Extract<Connection, { state: "ended" }>["code"];
 
 export class Session {
@@ -85,9 +79,7 @@ export class Session {
   readonly #relays: RelayLinks<RelayRtp>;
   readonly #distribution = new Distribution();
   readonly #publications = new Map<number, Publication>();
-  readonly #media = new Map<number, OwnMedia>();
-  /** What the worker was last told of RTP senders, by stream. */
-  readonly #toldRtp = new Map<number, { video: string; audio: boolean }>();
+  readonly #feeds: RelayFeeds;
   #presence: Presence = { microphone: false, camera: false, hand: false };
   #signal: Signal | null = null;
   #keys: RoomKeys | null = null;
@@ -126,6 +118,7 @@ export class Session {
       lost: (peer, why) => this.send({ type: "lost", peer, why }),
       state: (peer, state) => this.#page({ type: "link", peer, state }),
     });
+    this.#feeds = new RelayFeeds((message) => events.toWorker(message));
     this.#relays = new RelayLinks(relayUrl(options.signalUrl), {
       hasRtp: hasRtp(),
       rtp: (peer, token, news) => this.#openRtp(peer, token, news),
@@ -175,8 +168,7 @@ export class Session {
 
   /** What a stream of ours consists of, whether or not a link encodes it at present; null: nothing. */
   setMedia(stream: number, media: OwnMedia | null): void {
-    if (media === null) this.#media.delete(stream);
-    else this.#media.set(stream, media);
+    this.#feeds.set(stream, media);
     this.#feedRelays();
   }
 
@@ -226,7 +218,7 @@ export class Session {
         this.#relays.slots(message.peer, message.pairs);
         break;
       case "rtp_key_frame":
-        this.#encoderOf(message.stream)?.keyFrame(message.stream);
+        this.#feeds.keyFrame(message.stream, this.#situation());
         break;
       case "encoding": {
         const sent = this.model.stats.at(-1)?.links.reduce((sum, link) => sum + link.sentBps, 0) ?? 0;
@@ -480,7 +472,7 @@ export class Session {
   }
 
   #openRtp(peer: number, token: string, news: (news: RtpNews) => void): RelayRtp {
-    const rtp = new RelayRtp(peer, token, [...this.#media.keys()], {
+    const rtp = new RelayRtp(peer, token, this.#feeds.streams, {
       offer: (sdp) => this.send({ type: "description", to: peer, kind: "offer", sdp, signature: "" }),
       transform: (options) => this.#events.transform(options),
       news,
@@ -490,47 +482,13 @@ export class Session {
     return rtp;
   }
 
-  /** The link whose sender encodes a stream of ours: a relay that is ordered to get it, and is reached by RTP. */
-  #encoderOf(stream: number): RelayRtp | null {
-    const node = this.model.me;
-    if (node === null || !this.#media.has(stream)) return null;
-    const fed = [...this.model.plan.feeds.values()].filter((feed) => feed.stream.node === node);
-    const children = new Set(fed.filter((feed) => feed.stream.stream === stream).map(({ child }) => child));
-    return this.#relays.up.find(({ peer }) => children.has(peer)) ?? null;
-  }
-
-  /** Brings the RTP senders in line with orders, devices and links, and tells the worker who encodes. */
   #feedRelays(): void {
-    if (this.#over) return;
-    for (const stream of new Set([...this.#media.keys(), ...this.#toldRtp.keys()])) {
-      const rtp = this.#encoderOf(stream);
-      const media = rtp ? (this.#media.get(stream) ?? null) : null;
-      this.#tellRtp(stream, media);
-      for (const one of this.#relays.up) one.send(stream, one === rtp && media ? this.#withRates(media) : null);
-    }
+    if (!this.#over) this.#feeds.settle(this.#situation());
   }
 
-  #withRates(media: OwnMedia): Outgoing {
-    const direct = [...this.model.plan.feeds.values()].filter(({ child }) => !isRelay(child));
-    const rates = layerRates(
-      media.layers.map(({ bps }) => bps),
-      {
-        uplink: this.#options.uplinkBps ?? this.#uplinkGuess,
-        allotted: direct.reduce((sum, { rateBps }) => sum + rateBps, 0),
-        audio: media.audio === null ? 0 : media.audioBps,
-      },
-    );
-    return { ...media, layers: media.layers.map((layer, at) => ({ ...layer, bps: rates[at] ?? 0 })) };
-  }
-
-  /** Before the senders begin: what they make first is a key frame, which must not be missed. */
-  #tellRtp(stream: number, media: OwnMedia | null): void {
-    const widths = media?.video ? media.layers.map(({ width }) => width) : null;
-    const now = { video: JSON.stringify(widths), audio: media?.audio != null };
-    const before = this.#toldRtp.get(stream) ?? { video: "null", audio: false };
-    this.#toldRtp.set(stream, now);
-    if (now.video !== before.video) this.#events.toWorker({ type: "rtp_video", stream, widths });
-    if (now.audio !== before.audio) this.#events.toWorker({ type: "rtp_audio", stream, on: now.audio });
+  #situation(): Situation {
+    const { me, plan } = this.model;
+    return { me, plan, links: this.#relays.up, uplink: this.#options.uplinkBps ?? this.#uplinkGuess };
   }
 
   async #mail(from: number, body: string): Promise<void> {
