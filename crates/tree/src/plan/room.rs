@@ -290,6 +290,25 @@ impl Room {
         direct
     }
 
+    /// Under `Auto`: do all copies at all the layers wanted add up to more than the participants' uplinks? Then no plan
+    /// without relays gives everybody everything.
+    pub fn in_deficit(&self) -> bool {
+        let copies = self.streams.values().map(|stream| {
+            let bill = |node| {
+                let mut counts = Counts::default();
+                if let Some(top) = self.top(stream, node) {
+                    counts[usize::from(top)] = 1;
+                }
+                stream.bill(&counts, true).1
+            };
+            self.receivers(stream).map(bill).sum::<u64>()
+        });
+        let uplinks = self.nodes.values();
+        let uplinks = uplinks.filter(|node| node.facts.kind == Kind::Participant);
+        self.policy == Policy::Auto
+            && copies.sum::<u64>() > uplinks.map(|node| node.budget).fold(0, u64::saturating_add)
+    }
+
     /// Nodes that a chain of possible links of at most `cap` hops joins to the stream's root.
     pub fn reachable(&self, stream: &Stream, cap: u8) -> BTreeSet<NodeId> {
         let mut seen = BTreeSet::from([stream.root]);
