@@ -20,6 +20,7 @@ mod command;
 mod common;
 mod control;
 mod driver;
+mod edges;
 mod event;
 mod frame;
 mod gaps;
@@ -32,6 +33,7 @@ mod relay;
 mod ring;
 mod room;
 mod stream;
+mod talk;
 mod tend;
 
 pub use command::{Command, Layers, Node, Room, Stream, Token};

@@ -316,3 +316,14 @@ fn a_heartbeat_goes_out_when_nothing_else_does_and_its_echo_gives_the_round_trip
     let rtt = sim.reports.last().expect("a report each second").links[0].rtt_ms;
     assert!((15.0..=75.0).contains(&rtt), "{rtt}");
 }
+
+#[test]
+fn a_child_that_begins_again_and_again_gets_the_ring_a_few_times_only() {
+    let mut sim = call();
+    for _ in 0..100 {
+        sim.text(2, r#"{"t":"take","s":16,"have":[]}"#);
+        sim.run(10);
+    }
+    let first = sim.numbers(2, 0).iter().filter(|&&n| n == 0).count();
+    assert!((5..=8).contains(&first), "{first}");
+}
