@@ -10,6 +10,7 @@ mod client;
 mod hops;
 mod join_times;
 mod limit;
+mod narrow;
 mod process;
 mod relay_call;
 pub mod report;

@@ -6,6 +6,7 @@
 
 use crate::client::{Client, ClientError};
 use crate::limit::Limit;
+use crate::narrow::Narrow;
 use crate::process::{Server, find_server};
 use crate::report::{Measure, Report, quantile};
 use crate::svg::Panel;
@@ -19,12 +20,11 @@ use grove_server::signal::message::{Policy, RelayLink};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 const MEMORY: u64 = 512 << 20;
 /// Before anything is counted: links, key frames, queues.
@@ -39,6 +39,9 @@ pub struct Options {
     /// People in the call.
     #[arg(long, default_value_t = 6)]
     clients: usize,
+    /// The last of them reads only so many bit/s of its link to the relay.
+    #[arg(long, value_name = "BPS")]
+    narrow: Option<u32>,
     /// How long is counted.
     #[arg(long, default_value_t = 15)]
     seconds: u64,
@@ -46,7 +49,7 @@ pub struct Options {
     pub(crate) common: Common,
 }
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Socket = WebSocketStream<Narrow>;
 
 /// What one client saw while it was counted.
 #[derive(Debug, Default)]
@@ -81,12 +84,16 @@ pub fn run(options: &Options) -> Result<(Report, Vec<Panel>), LabError> {
     report
         .measures
         .push(measure("clients_that_failed", "1", failures.len() as f64).goal(Some(0.0)));
+    // Behind a narrow link it is another story, told by itself.
+    let wide = options.clients - usize::from(options.narrow.is_some());
     let all = |pick: fn(&Seen) -> &Vec<f64>| -> Vec<f64> {
-        seen.iter().flat_map(pick).copied().collect()
+        seen.iter().take(wide).flat_map(pick).copied().collect()
     };
     let (sound, picture) = (all(|one| &one.sound_ms), all(|one| &one.picture_ms));
     let sent: usize = seen.iter().map(|one| one.sounds_sent).sum();
-    let expected = sent * options.clients.saturating_sub(1);
+    // Everybody's sound goes to everybody else.
+    let each = sent / options.clients.max(1) * options.clients.saturating_sub(1);
+    let expected = each * wide;
     let forwarded = sound.len() + picture.len();
     let seconds = options.seconds as f64;
     report.measures.push(
@@ -100,7 +107,17 @@ pub fn run(options: &Options) -> Result<(Report, Vec<Panel>), LabError> {
     report
         .measures
         .push(measure("frames_forwarded", "1/s", forwarded as f64 / seconds).higher());
-    for (name, samples) in [("sound", &sound), ("picture", &picture)] {
+    let mut groups = vec![("sound", &sound), ("picture", &picture)];
+    if let Some(last) = seen.last().filter(|_| options.narrow.is_some()) {
+        report.condition("narrow_bps", options.narrow);
+        let came = 100.0 * last.sound_ms.len() as f64 / each.max(1) as f64;
+        report
+            .measures
+            .push(measure("narrow_sound_that_came", "%", came).higher());
+        groups.push(("narrow_sound", &last.sound_ms));
+        groups.push(("narrow_picture", &last.picture_ms));
+    }
+    for (name, samples) in groups {
         for (suffix, q) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
             if let Some(value) = quantile(samples, q) {
                 report
@@ -147,6 +164,7 @@ async fn call(options: &Options, server: &Server) -> Result<(Vec<Seen>, f64), La
             name: format!("caller-{n}"),
             epoch,
             phase: phase.subscribe(),
+            narrow: options.narrow.filter(|_| n + 1 == options.clients),
             seen: Seen::default(),
         };
         members.push(tokio::spawn(member.live(rng.fork())));
@@ -182,6 +200,7 @@ struct Member {
     name: String,
     epoch: Instant,
     phase: watch::Receiver<Phase>,
+    narrow: Option<u32>,
     seen: Seen,
 }
 
@@ -207,7 +226,7 @@ impl Member {
         let mut reports = ticks(1000);
         loop {
             if let Some(order) = client.relay.take() {
-                link = Some(open(self.address, &order).await?);
+                link = Some(open(self.address, &order, self.narrow).await?);
             }
             if let Some(socket) = &mut link {
                 for stream in std::mem::take(&mut client.moved) {
@@ -269,13 +288,20 @@ async fn next(link: &mut Option<Socket>) -> Result<Message, ClientError> {
 }
 
 /// Opens a link to the relay.
-async fn open(address: SocketAddr, order: &RelayLink) -> Result<Socket, ClientError> {
+async fn open(
+    address: SocketAddr,
+    order: &RelayLink,
+    narrow: Option<u32>,
+) -> Result<Socket, ClientError> {
     let mut request = format!("ws://{address}/api/v1/relay").into_client_request()?;
     let header = |value: &str| value.parse().expect("the header is made of ASCII");
     let headers = request.headers_mut();
     headers.insert("Origin", header(&format!("http://{address}")));
     headers.insert("Sec-WebSocket-Protocol", header(SUBPROTOCOL));
-    let (mut socket, _) = tokio_tungstenite::connect_async_with_config(request, None, true).await?;
+    let stream = Narrow::connect(address, narrow)
+        .await
+        .map_err(tokio_tungstenite::tungstenite::Error::Io)?;
+    let (mut socket, _) = client_async(request, stream).await?;
     let hello = json!({ "t": "hello", "token": order.token });
     socket.send(Message::text(hello.to_string())).await?;
     let mut link = Some(socket);
