@@ -8,12 +8,12 @@ let encoded = new Map<number, boolean[]>();
 
 class Picture {
   readonly timestamp: number;
-  readonly codedWidth: number;
-  readonly codedHeight: number;
-  constructor(of: { codedWidth: number; codedHeight: number }, { timestamp }: { timestamp: number }) {
+  readonly displayWidth: number;
+  readonly displayHeight: number;
+  constructor(of: { displayWidth: number; displayHeight: number }, { timestamp }: { timestamp: number }) {
     this.timestamp = timestamp;
-    this.codedWidth = of.codedWidth;
-    this.codedHeight = of.codedHeight;
+    this.displayWidth = of.displayWidth;
+    this.displayHeight = of.displayHeight;
     open += 1;
   }
   close(): void {
@@ -62,9 +62,9 @@ async function ready() {
   const announced: number[] = [];
   const encoding = (layers: object[]): void => void announced.push(layers.length);
   const sender = new VideoSender(LAYERS, { picture: () => {}, encoding, failed: () => {} }, () => ms);
-  const push = (codedWidth = 640, codedHeight = 360) => {
+  const push = (displayWidth = 640, displayHeight = 360) => {
     ms += 40;
-    sender.push(new Picture({ codedWidth, codedHeight }, { timestamp: ms * 1000 }) as unknown as VideoFrame);
+    sender.push(new Picture({ displayWidth, displayHeight }, { timestamp: ms * 1000 }) as unknown as VideoFrame);
   };
   push();
   await new Promise((resolve) => setTimeout(resolve, 0));

@@ -88,7 +88,7 @@ export class VideoSender {
       return;
     }
     const captureUs = this.#clock.map(frame.timestamp, this.#nowMs() * 1000);
-    const rotation = ((((frame as { rotation?: number }).rotation ?? 0) / 90) & 3) as 0 | 1 | 2 | 3;
+    const rotation = rotationOf(frame);
     const stamped = new VideoFrame(frame, { timestamp: captureUs });
     frame.close();
     try {
@@ -137,7 +137,10 @@ export class VideoSender {
       this.#source = { width: -1, height: -1 };
     }
     if (this.#source.width < 0) return false;
-    const { width, height } = frame.visibleRect ?? { width: frame.codedWidth, height: frame.codedHeight };
+    // Chromium leaves the scaling that was asked of a camera to whoever uses the picture: only the shown size tells.
+    const { displayWidth, displayHeight } = frame;
+    const upright = rotationOf(frame) % 2 === 0;
+    const [width, height] = upright ? [displayWidth, displayHeight] : [displayHeight, displayWidth];
     if (width !== this.#source.width || height !== this.#source.height) {
       this.#source = { width, height };
       const order = distinct(this.#order, this.#source);
@@ -304,6 +307,11 @@ class LayerEncoder {
       payload,
     );
   }
+}
+
+/** Quarter turns that the picture needs, where the browser says so. */
+function rotationOf(frame: VideoFrame): 0 | 1 | 2 | 3 {
+  return ((((frame as { rotation?: number }).rotation ?? 0) / 90) & 3) as 0 | 1 | 2 | 3;
 }
 
 /** "L1T2" where the browser can encode it, else null: every frame is then needed by the next. */
