@@ -1,7 +1,6 @@
 /**
  * The last so many values, and what share of them is below what. Kept in order as they come, because it is asked at every
- * packet and picture: a value costs two binary searches and a move of bytes, where sorting anew cost a tenth of the audio
- * thread. Pure.
+ * packet and picture, also on the audio thread: a value costs two binary searches and two moves of bytes. Pure.
  */
 export class Window {
   /** By arrival; `#next` is where the next one goes. */
