@@ -3,9 +3,9 @@
  * others and takes its own; says `ready` and `silent` to the page. The clock is the worker's: call `tick` every 10 ms.
  */
 import type { StreamRef } from "../signal/messages.ts";
-import type { FromWorker, IncomingStats, LinkStats, OutgoingStats } from "../worker/messages.ts";
+import type { FromWorker, IncomingStats, LinkStats, OutgoingStats, TransportCounters } from "../worker/messages.ts";
 import { type Channel, Link, type LinkCounters } from "./link.ts";
-import { Router, type RouterCounters } from "./router.ts";
+import { Router } from "./router.ts";
 import { RELAY_SUBPROTOCOL, type RelayDoor, type Socket, SocketChannels } from "./socket-channels.ts";
 import { Trace, type TraceRecord } from "./trace.ts";
 import { type MediaSide, type StreamKey, streamKey, streamRef, type TransportSide } from "./types.ts";
@@ -39,7 +39,7 @@ export interface TransportStats {
   links: LinkStats[];
   incoming: IncomingTransportStats[];
   outgoing: OutgoingStats[];
-  counters: RouterCounters & LinkCounters;
+  counters: TransportCounters;
 }
 
 const NO_LINK_COUNTERS: LinkCounters = { junk: 0, unknown: 0, flooded: 0, failed: 0 };
@@ -153,7 +153,7 @@ export class Transport implements TransportSide {
 
   stats(now: number = this.now()): TransportStats {
     const links: LinkStats[] = [];
-    const counters = { ...this.router.counters, ...this.past };
+    const counters: TransportCounters = { ...this.router.counters, ...this.past };
     for (const link of this.links.values()) {
       links.push({
         peer: link.peer,
