@@ -82,7 +82,7 @@ describe("silence", () => {
     const channels = { video: new FakeChannel(), audio: new FakeChannel(), control: new FakeChannel() };
     const nothing = () => {};
     const events = { frame: nothing, control: nothing, room: nothing, silent: (peer: number) => silent.push(peer) };
-    const link = new Link(2, channels, events, () => now);
+    const link = new Link(2, channels, events, () => now, SILENCE_REPORT_MS);
     for (; now < 300; now += 10) link.tick();
     now += 10_000;
     link.tick();

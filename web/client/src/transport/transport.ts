@@ -4,7 +4,14 @@
  */
 import type { StreamRef } from "../signal/messages.ts";
 import type { FromWorker, IncomingStats, LinkStats, OutgoingStats, TransportCounters } from "../worker/messages.ts";
-import { type Channel, Link, type LinkCounters } from "./link.ts";
+import {
+  type Channel,
+  Link,
+  type LinkChannels,
+  type LinkCounters,
+  SILENCE_REPORT_MS,
+  SOCKET_SILENCE_REPORT_MS,
+} from "./link.ts";
 import { Router } from "./router.ts";
 import { RELAY_SUBPROTOCOL, type RelayDoor, type Socket, SocketChannels } from "./socket-channels.ts";
 import { Trace, type TraceRecord } from "./trace.ts";
@@ -69,10 +76,14 @@ export class Transport implements TransportSide {
 
   /** Take over a link's channels, open or not. A second link to the same peer replaces the first. */
   openLink(peer: number, video: Channel, audio: Channel, control: Channel): void {
+    this.open(peer, { video, audio, control }, SILENCE_REPORT_MS);
+  }
+
+  private open(peer: number, channels: LinkChannels, silenceReportMs: number): void {
     this.closeLink(peer);
     const link = new Link(
       peer,
-      { video, audio, control },
+      channels,
       {
         frame: (from, sealed) => this.router.receive(from, sealed, this.now()),
         control: (from, message) => this.router.control(from, message, this.now()),
@@ -80,6 +91,7 @@ export class Transport implements TransportSide {
         silent: (from) => this.post({ type: "silent", peer: from }),
       },
       this.now,
+      silenceReportMs,
     );
     this.links.set(peer, link);
     this.router.addLink(link, this.now());
@@ -87,7 +99,6 @@ export class Transport implements TransportSide {
 
   /** Open a link to a relay; `relay` tells how it goes. */
   openRelay(peer: number, door: RelayDoor): void {
-    this.closeLink(peer);
     const { token } = door;
     const socket = new SocketChannels(door, {
       connect: this.connect,
@@ -95,7 +106,7 @@ export class Transport implements TransportSide {
       random: Math.random,
       state: (news) => this.post({ type: "relay", peer, token, news }),
     });
-    this.openLink(peer, socket.video, socket.audio, socket.control);
+    this.open(peer, socket, SOCKET_SILENCE_REPORT_MS);
     this.sockets.set(peer, socket);
   }
 
