@@ -300,7 +300,7 @@ export class Participant {
 let nextCamera = 0;
 
 /** Whoever asks for any camera gets the one with this number, where there are several. */
-function ownCamera(number: number, small: boolean): void {
+export function ownCamera(number: number, small: boolean): void {
   const devices = navigator.mediaDevices;
   if (!devices) return;
   const ask = devices.getUserMedia.bind(devices);
