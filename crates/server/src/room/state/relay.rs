@@ -119,6 +119,7 @@ impl Room {
                 let stream = wiring::stream_ref(grove_tree::StreamId(stream.0));
                 self.ready(RELAY, stream, parent, now);
             }
+            Event::Left { .. } => self.renew_relay(now),
             Event::Report { report, .. } => self.report(RELAY, &relay::report(&report), now),
         }
     }
@@ -132,6 +133,11 @@ impl Room {
             return;
         }
         orders.set_instance(instance);
+        self.renew_relay(now);
+    }
+
+    /// The relay has lost everything of this room. Where it stood it comes in anew, over new links.
+    fn renew_relay(&mut self, now: Millis) {
         let was = self.relay;
         if was != Standing::Out {
             self.fact(Fact::Failed(wiring::node_id(RELAY)), now);
