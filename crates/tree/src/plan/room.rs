@@ -245,7 +245,10 @@ impl Room {
             return self.policy != Policy::Relay || self.is_relay(child);
         }
         self.nodes.get(&parent).is_some_and(|node| {
-            let helps = matches!(self.policy, Policy::Tree(_) | Policy::Auto);
+            // A browser sends a relay nothing but its own: others' streams it has as sealed frames, which do not fit
+            // every kind of link to a relay.
+            let helps =
+                matches!(self.policy, Policy::Tree(_) | Policy::Auto) && !self.is_relay(child);
             node.facts.forwards && (helps || node.facts.kind == Kind::Relay)
         })
     }
