@@ -7,10 +7,10 @@ use fastrand::Rng;
 use futures_util::{SinkExt, StreamExt};
 use grove_server::signal::message::{
     Capabilities, ClientMessage, DescriptionKind, EdgeReport, Identity, Join, LinkReport, Order,
-    Orders, Publication, Report, SUBPROTOCOL, ServerMessage, StreamKind, StreamRef, VERSION,
-    VideoLayer,
+    Orders, Policy, Publication, RelayLink, Report, SUBPROTOCOL, ServerMessage, StreamKind,
+    StreamRef, VERSION, VideoLayer,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -41,6 +41,12 @@ pub struct Client {
     rng: Rng,
     parents: BTreeMap<StreamRef, u16>,
     links: BTreeMap<u16, bool>,
+    /// The own number, once joined.
+    pub node: u16,
+    /// How to reach the relay, since it was last ordered. Whoever opens the link takes it out.
+    pub relay: Option<RelayLink>,
+    /// Streams that were given another parent. Whoever receives frames takes them out.
+    pub moved: BTreeSet<StreamRef>,
     /// Errors that the server reported, by its words.
     pub errors: Vec<String>,
 }
@@ -60,6 +66,9 @@ impl Client {
             rng,
             parents: BTreeMap::new(),
             links: BTreeMap::new(),
+            node: 0,
+            relay: None,
+            moved: BTreeSet::new(),
             errors: Vec::new(),
         })
     }
@@ -95,9 +104,9 @@ impl Client {
     }
 
     /// Make a room.
-    pub async fn create(&mut self) -> Result<String, ClientError> {
+    pub async fn create(&mut self, policy: Option<Policy>) -> Result<String, ClientError> {
         self.send(&ClientMessage::Create {
-            policy: None,
+            policy,
             never_relay: None,
         })
         .await?;
@@ -135,6 +144,7 @@ impl Client {
         loop {
             match self.receive().await? {
                 ServerMessage::Joined(joined) => {
+                    self.node = joined.node;
                     self.obey(&joined.orders).await?;
                     break;
                 }
@@ -181,7 +191,9 @@ impl Client {
             match change {
                 Order::Link { peer, offer, relay } => {
                     self.links.insert(*peer, *offer);
-                    if *offer && relay.is_none() {
+                    if relay.is_some() {
+                        self.relay.clone_from(relay);
+                    } else if *offer {
                         self.describe(*peer, DescriptionKind::Offer).await?;
                     }
                 }
@@ -194,6 +206,7 @@ impl Client {
                     ..
                 } => {
                     self.parents.insert(*stream, *parent);
+                    self.moved.insert(*stream);
                     self.send(&ClientMessage::Ready {
                         stream: *stream,
                         parent: *parent,

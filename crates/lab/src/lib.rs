@@ -10,7 +10,9 @@ mod client;
 mod hops;
 mod join_times;
 mod limit;
+mod narrow;
 mod process;
+mod relay_call;
 pub mod report;
 mod rooms;
 pub mod svg;
@@ -51,6 +53,8 @@ enum Scenario {
     Hops(hops::Options),
     /// Which options suit the channel that carries sound, by loss and round-trip time.
     AudioChannel(audio_channel::Options),
+    /// A call that goes through the relay as a whole: delay, losses and what a forwarded frame costs the server.
+    RelayCall(relay_call::Options),
     /// Many small rooms at once: what the server uses under one processor and 512 MB.
     Rooms(rooms::Options),
 }
@@ -78,6 +82,7 @@ pub fn run() -> ExitCode {
         Scenario::JoinTimes(options) => (options.common.clone(), join_times::run(&options)),
         Scenario::Hops(options) => (options.common.clone(), hops::run(&options)),
         Scenario::AudioChannel(options) => (options.common.clone(), audio_channel::run(&options)),
+        Scenario::RelayCall(options) => (options.common.clone(), relay_call::run(&options)),
         Scenario::Rooms(options) => (options.common.clone(), rooms::run(&options)),
     };
     match outcome.and_then(|(report, panels)| write(&common, &report, &panels)) {

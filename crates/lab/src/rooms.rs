@@ -215,7 +215,7 @@ impl Member {
     ) -> Result<(), ClientError> {
         let mut client = Client::connect(self.address, self.rng.fork()).await?;
         if let Some(room) = creates {
-            let _ = room.send(Some(client.create().await?));
+            let _ = room.send(Some(client.create(None).await?));
         }
         let room = match timeout(Duration::from_secs(10), self.room.wait_for(Option::is_some)).await
         {

@@ -148,7 +148,8 @@ impl Common {
         self.counters.bytes_sent += bytes as u64;
         self.counters.frames_sent += u64::from(matches!(message, Outgoing::Frame(_)));
         self.sent.add(bytes, now);
-        self.egress.tokens -= bytes as f64;
+        // Sound goes whatever the budget says; what it overdraws is owed for one bucket at most.
+        self.egress.tokens = (self.egress.tokens - bytes as f64).max(-self.egress.depth());
         self.outputs.push_back(Output::Send(link, message));
     }
 

@@ -52,9 +52,9 @@ pub enum AttachError {
     Stopped,
 }
 
-/// The link has ended.
+/// The relay has stopped, and all of its links with it. Of a single link's end [`Ended`] tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the link has ended")]
+#[error("the relay has stopped")]
 pub struct Gone;
 
 /// Gives orders to a relay that runs. Cheap to clone; the relay stops when the last is dropped.

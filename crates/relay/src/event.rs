@@ -39,6 +39,12 @@ pub enum Event {
         /// From whom.
         parent: Node,
     },
+    /// The relay has dropped everything of this room because of a fault of its own: links, streams and orders are gone, and
+    /// their tokens are void. Whoever wants it there enters anew.
+    Left {
+        /// Which room.
+        room: Room,
+    },
     /// What was measured, once per second and room with links.
     Report {
         /// Which room.

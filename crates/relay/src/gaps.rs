@@ -374,3 +374,108 @@ impl Gaps {
         entry.want = Want::Needed;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use grove_frame::Kind;
+
+    fn picture(number: u32, back: u16) -> Header {
+        Header {
+            kind: Kind::Delta {
+                farthest: back,
+                nearest: back,
+            },
+            spatial: 0,
+            temporal: 0,
+            number,
+            capture_us: 0,
+            sender: 1,
+            stream: 0,
+            track: 1,
+            generation: 1,
+            droppable: false,
+            rotation: 0,
+        }
+    }
+
+    fn key(number: u32) -> Header {
+        let kind = Kind::Key {
+            width: 64,
+            height: 36,
+        };
+        Header {
+            kind,
+            ..picture(number, 0)
+        }
+    }
+
+    #[test]
+    fn a_hole_that_nobody_names_is_no_loss_and_one_that_counts_is_asked_for_three_times() {
+        let mut gaps = Gaps::new(true);
+        gaps.accept(&key(10), 0);
+        // 11 was left out on purpose: 12 does not need it.
+        gaps.accept(&picture(12, 2), 0);
+        gaps.accept(&picture(14, 1), 0);
+        let mut asked = Vec::new();
+        let mut lost = Vec::new();
+        for ms in 0..1000 {
+            let due = gaps.poll(ms * MS, 20.0, 40.0);
+            asked.extend(due.ask.into_iter().map(|n| (n, ms)));
+            lost.extend(due.lost.into_iter().map(|n| (n, ms)));
+        }
+        // After 1.25 srtt; then srtt + 4 rttvar + 15 ms, times the try; given up when the third answer does not come.
+        assert_eq!(asked, [(13, 25), (13, 80), (13, 190)]);
+        assert_eq!(lost, [(13, 355)]);
+        assert!(
+            gaps.wants_key(1000 * MS) && !gaps.wants_key(1499 * MS) && gaps.wants_key(1500 * MS)
+        );
+        assert_eq!(gaps.whole(), None);
+        gaps.accept(&key(15), 1500 * MS);
+        assert_eq!(gaps.whole(), Some(15));
+    }
+
+    #[test]
+    fn a_frame_comes_once_whatever_its_way() {
+        let mut gaps = Gaps::new(true);
+        let verdicts = [
+            key(5),
+            picture(8, 1),
+            picture(7, 1),
+            picture(7, 1),
+            key(5),
+            picture(8, 1),
+            key(4),
+        ];
+        let verdicts: Vec<_> = verdicts.iter().map(|h| gaps.accept(h, 0)).collect();
+        use Verdict::{Duplicate, Filled, New};
+        assert_eq!(
+            verdicts,
+            [New, New, Filled, Duplicate, Duplicate, Duplicate, New]
+        );
+    }
+
+    #[test]
+    fn a_forged_number_far_ahead_blinds_for_thirty_frames_and_not_for_good() {
+        let mut gaps = Gaps::new(true);
+        gaps.accept(&key(0), 0);
+        gaps.accept(&picture(1_000_000, 1), 0);
+        let old = (1..100).map(|n| gaps.accept(&picture(n, 1), 0));
+        assert_eq!(
+            old.filter(|&verdict| verdict == Verdict::Duplicate).count(),
+            29
+        );
+        assert!(gaps.pending() <= MAX_MISSING as usize);
+    }
+
+    #[test]
+    fn numbers_at_the_end_of_the_range_break_nothing() {
+        let mut gaps = Gaps::new(true);
+        for n in [u32::MAX - 3, u32::MAX, u32::MAX - 1, 0, 1, u32::MAX] {
+            gaps.accept(&picture(n, 2), 0);
+            gaps.tip(1, u32::MAX, 0);
+            gaps.poll(2000 * MS, 0.0, 0.0);
+        }
+        assert!(gaps.pending() <= MAX_MISSING as usize);
+    }
+}

@@ -286,3 +286,116 @@ impl Gate {
 fn within(then: Option<Micros>, time: Micros, now: Micros) -> bool {
     then.is_some_and(|then| now.saturating_sub(then) < time)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use grove_frame::Kind;
+
+    fn delta(number: u32, farthest: u16, nearest: u16) -> Header {
+        Header {
+            kind: Kind::Delta { farthest, nearest },
+            spatial: 1,
+            temporal: 0,
+            number,
+            capture_us: 0,
+            sender: 1,
+            stream: 0,
+            track: 1,
+            generation: 1,
+            droppable: false,
+            rotation: 0,
+        }
+    }
+
+    fn key(number: u32) -> Header {
+        let kind = Kind::Key {
+            width: 64,
+            height: 36,
+        };
+        Header {
+            kind,
+            ..delta(number, 0, 0)
+        }
+    }
+
+    #[test]
+    fn what_needs_a_frame_that_was_left_out_is_left_out_until_the_next_key_frame() {
+        let mut gate = Gate::new(0);
+        gate.start(1, true, 0);
+        assert_eq!(gate.decide(&key(10)), Decision::Send);
+        gate.drop(&delta(11, 1, 1));
+        assert_eq!(gate.decide(&delta(12, 2, 2)), Decision::Send);
+        assert_eq!(
+            gate.decide(&delta(13, 3, 2)),
+            Decision::Leave,
+            "its nearest is gone"
+        );
+        assert_eq!(
+            gate.decide(&delta(14, 3, 1)),
+            Decision::Leave,
+            "both are gone"
+        );
+        assert_eq!(
+            gate.decide(&delta(15, 1, 1)),
+            Decision::Leave,
+            "and what needs what was left out"
+        );
+        assert_eq!(gate.decide(&delta(16, 4, 4)), Decision::Send);
+        assert_eq!(gate.decide(&key(17)), Decision::Send);
+        assert_eq!(
+            gate.decide(&delta(18, 3, 1)),
+            Decision::Send,
+            "all is forgiven"
+        );
+        assert_eq!(gate.frames_dropped, 4);
+    }
+
+    #[test]
+    fn a_layer_that_was_given_up_waits_for_a_key_frame_and_asks_with_growing_patience() {
+        let mut gate = Gate::new(0);
+        gate.start(1, true, 0);
+        gate.give_up(1, 0);
+        assert_eq!(gate.decide(&delta(11, 0, 0)), Decision::Pass);
+        assert_eq!(
+            gate.wants_key(false, 0),
+            Layers::NONE,
+            "not while the link is full"
+        );
+        let asked: Vec<_> = (0..600)
+            .map(|i| i * 10)
+            .filter(|ms| !gate.wants_key(true, ms * MS).is_empty())
+            .collect();
+        assert_eq!(asked, [0, 250, 750, 1750, 3750, 5750]);
+        assert_eq!(gate.decide(&key(12)), Decision::Send);
+        assert_eq!(gate.wants_key(true, 9000 * MS), Layers::NONE);
+    }
+
+    #[test]
+    fn two_give_ups_within_six_seconds_lower_the_ceiling_and_five_of_calm_lift_it() {
+        let mut gate = Gate::new(0);
+        gate.start(1, true, 0);
+        gate.give_up(1, 0);
+        gate.decide(&key(1));
+        assert_eq!(gate.ceiling, None);
+        gate.give_up(1, 5999 * MS);
+        assert_eq!(gate.ceiling, Some(0));
+        gate.stop(1);
+        gate.start(0, true, 6000 * MS);
+        for ms in (6000..10_990).step_by(10) {
+            gate.tick(10 * MS, false, false, ms * MS);
+            assert_eq!(gate.ceiling, Some(0), "{ms}");
+        }
+        gate.tick(10 * MS, false, false, 11_000 * MS);
+        assert_eq!(gate.ceiling, None);
+        // It fails at once: the next attempt waits twice as long.
+        gate.start(1, true, 11_000 * MS);
+        gate.give_up(1, 12_000 * MS);
+        assert_eq!(gate.ceiling, Some(0));
+        gate.stop(1);
+        gate.tick(10 * MS, false, false, 21_990 * MS);
+        assert_eq!(gate.ceiling, Some(0));
+        gate.tick(10 * MS, false, false, 22_000 * MS);
+        assert_eq!(gate.ceiling, None);
+    }
+}

@@ -20,6 +20,7 @@ mod command;
 mod common;
 mod control;
 mod driver;
+mod edges;
 mod event;
 mod frame;
 mod gaps;
@@ -33,6 +34,7 @@ mod ring;
 mod room;
 pub mod rtp;
 mod stream;
+mod talk;
 mod tend;
 
 pub use command::{Command, Layers, Node, Room, Stream, Token};

@@ -398,3 +398,69 @@ impl Relay {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two_peers() -> (Relay, [Link; 2]) {
+        let mut relay = Relay::new(Settings::default());
+        relay.handle_command(Command::Enter { room: 1, node: 9 }, 0);
+        let links = [1, 2].map(|peer| {
+            let token = Token([peer as u8; 16]);
+            relay.handle_command(
+                Command::Link {
+                    room: 1,
+                    peer,
+                    token,
+                },
+                0,
+            );
+            relay.handle_attach(token, 0).expect("ordered")
+        });
+        while relay.poll_output().is_some() {}
+        (relay, links)
+    }
+
+    #[test]
+    fn a_message_whose_handling_fails_costs_its_own_link_only() {
+        let (mut relay, [first, _]) = two_peers();
+        relay.handle_input(first, Input::Unsent(0), 0);
+        relay.abandon(0);
+        assert_eq!(
+            relay.poll_output(),
+            Some(Output::Send(first, Outgoing::Close(Close::Stopped)))
+        );
+        assert_eq!(relay.poll_output(), None);
+        assert_eq!(relay.stats(0).size.links, 1);
+    }
+
+    #[test]
+    fn a_deadline_whose_handling_fails_costs_its_own_room_only() {
+        let (mut relay, links) = two_peers();
+        relay.handle_command(Command::Enter { room: 2, node: 9 }, 0);
+        relay.handle_timeout(1000 * MS);
+        while relay.poll_output().is_some() {}
+        relay.abandon(1000 * MS);
+        let outputs: Vec<_> = std::iter::from_fn(|| relay.poll_output()).collect();
+        let lost = |peer| {
+            Output::Event(Event::Lost {
+                room: 1,
+                peer,
+                why: Lost::Silent,
+            })
+        };
+        let closed = |link| Output::Send(link, Outgoing::Close(Close::Stopped));
+        assert_eq!(
+            outputs,
+            [lost(1), lost(2), closed(links[0]), closed(links[1])]
+        );
+        assert_eq!(
+            relay.stats(0).size,
+            Size {
+                rooms: 1,
+                ..Size::default()
+            }
+        );
+    }
+}

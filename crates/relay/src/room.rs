@@ -1,5 +1,5 @@
-//! One room at this relay: its peers, its streams, and what orders, frames and control messages do to them. What the clock does
-//! stands in `tend`.
+//! One room at this relay: its peers, its streams, and what orders and frames do to them. What peers say stands in `talk`, what
+//! the clock does in `tend`.
 //!
 //! Streams and edges exist by order only; nothing that a peer sends allocates one. A frame counts only when it comes from the
 //! stream's parent, or from the former parent while the new one has yet to deliver. It goes to the children before anything
@@ -13,24 +13,21 @@ use grove_frame::Header;
 use crate::command::{Layers, Node, Room, Stream, Token};
 use crate::common::{Common, Owner, Timer};
 use crate::control::{Control, Have, MAX_NUMBERS};
+use crate::edges::{begin, choose, forward_picture, forward_sound, source};
 use crate::event::Event;
 use crate::frame::{Frame, MS, Track, track};
 use crate::gaps::Verdict;
 use crate::lane::Lane;
-use crate::link::{Heard, LinkState};
+use crate::link::LinkState;
 use crate::relay::{Close, Link, MAX_FRAME_BYTES, Micros, Reason};
 use crate::stream::{Edge, GRACE, Parent, StreamState};
 
-/// `take`s remembered for edges that are not ordered yet, per peer.
-const MAX_TAKES: usize = 256;
 /// How long a link that was ordered may take to open. As long as browsers try.
 const OPEN_WITHIN: Micros = 15_000 * MS;
 /// How long a peer whose socket has closed may take to come back before it counts as lost.
 const BACK_WITHIN: Micros = 500 * MS;
 /// How often edges are looked at for layers to begin or end, while frames come.
 const CHOOSE: Micros = 100 * MS;
-/// A lane that falls back gets the ring of the lower layer only up to this multiple of its key frame.
-const SMALL_REPLAY: usize = 2;
 /// How soon a queue that holds something is looked at again.
 const LOOK: Micros = 10 * MS;
 
@@ -41,7 +38,7 @@ pub(crate) struct Peer {
     pub link: Option<LinkState>,
     /// What it gets from us.
     pub edges: BTreeMap<Stream, Edge>,
-    takes: BTreeMap<Stream, Vec<Have>>,
+    pub takes: BTreeMap<Stream, Vec<Have>>,
     /// It is to be there by then, else it is lost.
     pub expected_by: Option<Micros>,
     /// The link was open once.
@@ -459,162 +456,6 @@ impl RoomState {
         self.wake_stream(key, now, Reason::Stream, common);
     }
 
-    // --- control ---
-
-    /// A text message came.
-    pub(crate) fn text(&mut self, from: Node, text: &str, common: &mut Common, now: Micros) {
-        let Some(link) = self
-            .peers
-            .get_mut(&from)
-            .and_then(|peer| peer.link.as_mut())
-        else {
-            return;
-        };
-        let Heard::Message(message) = link.text_came(text, common, now) else {
-            return;
-        };
-        match message {
-            Control::Beat { .. } => {}
-            Control::Take { s, have } => self.took(from, s, have, common, now),
-            Control::Key { s, l } => {
-                if let Some(edge) = self.edge(from, s, l, common)
-                    && edge.may_ask_key(now)
-                    && let Some(stream) = self.streams.get_mut(&s)
-                {
-                    stream.keys.request(l);
-                    self.flush_keys(s, common, now);
-                    self.wake_stream(s, now, Reason::Keys, common);
-                }
-            }
-            Control::Need { s, l, n } => {
-                if self.edge(from, s, l, common).is_some() {
-                    self.answer(from, s, l, &n, common, now);
-                }
-            }
-            Control::Miss { s, l, n } => {
-                if let Some(stream) = self.delivering(from, s, common) {
-                    if let Some(gaps) = stream.gaps_mut(l) {
-                        gaps.miss(&n, now);
-                    }
-                    self.wake_stream(s, now, Reason::Repair, common);
-                }
-            }
-            Control::Tip { s, l, g, n } => {
-                if let Some(stream) = self.delivering(from, s, common) {
-                    if let Some(gaps) = stream.gaps_mut(l) {
-                        gaps.tip(g, n, now);
-                    }
-                    self.wake_stream(s, now + LOOK, Reason::Repair, common);
-                }
-            }
-            Control::Layers { s, l } => {
-                if let Some(stream) = self.delivering(from, s, common) {
-                    stream.told(l);
-                    self.choose_all(s, common, now);
-                }
-            }
-        }
-    }
-
-    fn took(&mut self, from: Node, key: Stream, have: Vec<Have>, common: &mut Common, now: Micros) {
-        let Some(peer) = self.peers.get_mut(&from) else {
-            return;
-        };
-        if peer.edges.contains_key(&key)
-            && let Some(stream) = self.streams.get_mut(&key)
-        {
-            begin(stream, peer, &have, common, now);
-            self.flush_keys(key, common, now);
-            self.wake_peer(from, now + LOOK, Reason::Lane, common);
-        }
-        let Some(peer) = self.peers.get_mut(&from) else {
-            return;
-        };
-        if peer.takes.len() < MAX_TAKES || peer.takes.contains_key(&key) {
-            peer.takes.insert(key, have);
-        }
-    }
-
-    /// The edge over which a child may speak of this layer. `None` counts.
-    fn edge(
-        &mut self,
-        from: Node,
-        key: Stream,
-        layer: u8,
-        common: &mut Common,
-    ) -> Option<&mut Edge> {
-        let edge = self
-            .peers
-            .get_mut(&from)
-            .and_then(|peer| peer.edges.get_mut(&key));
-        let edge = edge
-            .filter(|edge| edge.layers.contains(layer) || edge.lane.gate.layers().contains(layer));
-        if edge.is_none() {
-            common.counters.misplaced += 1;
-        }
-        edge
-    }
-
-    /// The stream of which this peer delivers at present. `None` when it is not its parent (counted), or another is ahead.
-    fn delivering(
-        &mut self,
-        from: Node,
-        key: Stream,
-        common: &mut Common,
-    ) -> Option<&mut StreamState> {
-        let Some(stream) = self
-            .streams
-            .get_mut(&key)
-            .filter(|stream| stream.may_deliver(from))
-        else {
-            common.counters.misplaced += 1;
-            return None;
-        };
-        (source(stream, &self.peers) == Some(from)).then_some(stream)
-    }
-
-    fn answer(
-        &mut self,
-        from: Node,
-        key: Stream,
-        layer: u8,
-        numbers: &[u32],
-        common: &mut Common,
-        now: Micros,
-    ) {
-        let (Some(stream), Some(peer)) = (self.streams.get(&key), self.peers.get_mut(&from)) else {
-            return;
-        };
-        let Some(edge) = peer.edges.get_mut(&key) else {
-            return;
-        };
-        let mut gone = Vec::new();
-        for &n in numbers {
-            match stream.ring.get(layer, n) {
-                // A droppable frame left out on purpose is not worth the link that had no room for it.
-                Some(frame) if frame.header.droppable => {}
-                Some(frame) => {
-                    common.counters.frames_resent += u64::from(edge.lane.resend(frame, now))
-                }
-                None if stream.gaps(layer).is_some_and(|gaps| gaps.awaits(n)) => {}
-                None => gone.push(n),
-            }
-        }
-        if !gone.is_empty() {
-            peer.control(
-                &Control::Miss {
-                    s: key,
-                    l: layer,
-                    n: gone,
-                },
-                common,
-                now,
-            );
-        }
-        peer.pump(common, now);
-        self.wake_peer(from, now + LOOK, Reason::Lane, common);
-    }
-
     // --- what both orders and the clock use ---
 
     /// Tells the parent to begin, once the link is up.
@@ -746,165 +587,5 @@ impl RoomState {
         if self.streams.get(&key).is_some_and(idle) {
             self.forget(key, common);
         }
-    }
-}
-
-/// Who delivers at present: the new parent once it has begun, before that the former one if there is one.
-pub(crate) fn source(stream: &StreamState, peers: &BTreeMap<Node, Peer>) -> Option<Node> {
-    let parent = stream.parent.as_ref();
-    if let Some(parent) = parent.filter(|parent| parent.ready) {
-        return Some(parent.node);
-    }
-    let open = |parent: &&Parent| {
-        peers
-            .get(&parent.node)
-            .is_some_and(|peer| peer.link.is_some())
-    };
-    let previous = stream.previous.as_ref().filter(open);
-    previous.or(parent).map(|parent| parent.node)
-}
-
-/// Sound: at once, ahead of whatever waits.
-fn forward_sound(
-    room: Room,
-    stream: &StreamState,
-    peers: &mut BTreeMap<Node, Peer>,
-    frame: &Frame,
-    common: &mut Common,
-    now: Micros,
-) {
-    for child in &stream.children {
-        let Some(peer) = peers.get_mut(child) else {
-            continue;
-        };
-        let started = peer.edges.get(&stream.key).is_some_and(|edge| edge.started);
-        let lanes = peer.edges.len();
-        let Some(link) = peer.link.as_mut().filter(|_| started) else {
-            continue;
-        };
-        if !link.audio(frame.sealed.clone(), lanes, common, now) {
-            common.counters.frames_dropped += 1;
-        }
-        // Sound that stands is to be seen in time.
-        if link.stands() {
-            common.deadlines.wake(
-                &mut peer.timer,
-                Owner::Peer(room, *child),
-                now + LOOK,
-                Reason::Lane,
-            );
-        }
-    }
-}
-
-/// A picture: the gate of each child decides, its queue takes it, and it leaves if the socket is free.
-fn forward_picture(
-    room: Room,
-    stream: &StreamState,
-    peers: &mut BTreeMap<Node, Peer>,
-    frame: &Frame,
-    common: &mut Common,
-    now: Micros,
-) {
-    for child in &stream.children {
-        let Some(peer) = peers.get_mut(child) else {
-            continue;
-        };
-        let Some(edge) = peer.edges.get_mut(&stream.key).filter(|edge| edge.started) else {
-            continue;
-        };
-        edge.lane.offer(frame, now);
-        peer.pump(common, now);
-        if peer
-            .edges
-            .get(&stream.key)
-            .is_some_and(|edge| edge.lane.bytes() > 0)
-        {
-            common.deadlines.wake(
-                &mut peer.timer,
-                Owner::Peer(room, *child),
-                now + LOOK,
-                Reason::Lane,
-            );
-        }
-    }
-}
-
-/// Begins an edge: what the child says to have decides where.
-pub(crate) fn begin(
-    stream: &mut StreamState,
-    peer: &mut Peer,
-    have: &[Have],
-    common: &mut Common,
-    now: Micros,
-) {
-    let Some(edge) = peer.edges.get_mut(&stream.key) else {
-        return;
-    };
-    edge.started = true;
-    for layer in 0..Layers::MAX {
-        edge.lane.stop(layer);
-    }
-    for layer in stream.choose(edge.layers, edge.lane.gate.ceiling).iter() {
-        let have = have.iter().find(|have| have.layer == layer);
-        let rest =
-            have.and_then(|have| stream.ring.after(layer, have.generation, have.number, now));
-        edge.lane
-            .start(layer, rest.or_else(|| stream.ring.replay(layer, now)), now);
-    }
-    for layer in edge.lane.gate.wants_key(true, now).iter() {
-        stream.keys.request(layer);
-    }
-    tell(stream.key, peer, common, now);
-    peer.pump(common, now);
-}
-
-/// Brings an edge's layers in line with what is there and fits. True when they changed.
-pub(crate) fn choose(
-    stream: &mut StreamState,
-    peer: &mut Peer,
-    common: &mut Common,
-    now: Micros,
-) -> bool {
-    let Some(edge) = peer.edges.get_mut(&stream.key).filter(|edge| edge.started) else {
-        return false;
-    };
-    let lane = &mut edge.lane;
-    let before = lane.gate.layers();
-    let target = stream.choose(edge.layers, lane.gate.ceiling);
-    for layer in target.iter().filter(|&layer| !before.contains(layer)) {
-        lane.start(layer, opening(stream, lane, layer, now), now);
-    }
-    // On the way up the lower layer goes on until the higher one has its key frame.
-    let climbing = target.iter().any(|layer| lane.gate.waits(layer));
-    for layer in before.iter().filter(|&layer| !target.contains(layer)) {
-        if !(climbing && target.top().is_some_and(|top| layer < top)) {
-            lane.stop(layer);
-        }
-    }
-    let changed = lane.gate.layers() != before;
-    if changed {
-        tell(stream.key, peer, common, now);
-        peer.pump(common, now);
-    }
-    changed
-}
-
-/// What a layer begins with in the middle of a stream. On a link that has just proved too narrow, no long burst.
-fn opening(stream: &StreamState, lane: &Lane, layer: u8, now: Micros) -> Option<Vec<Frame>> {
-    let replay = stream.ring.replay(layer, now)?;
-    let key = replay.first()?.sealed.len();
-    let bytes: usize = replay.iter().map(|frame| frame.sealed.len()).sum();
-    (lane.gate.ceiling.is_none() || bytes <= SMALL_REPLAY * key).then_some(replay)
-}
-
-fn tell(key: Stream, peer: &mut Peer, common: &mut Common, now: Micros) {
-    let (Some(link), Some(edge)) = (&mut peer.link, peer.edges.get_mut(&key)) else {
-        return;
-    };
-    let layers = edge.lane.gate.layers();
-    if edge.told != Some(layers) {
-        edge.told = Some(layers);
-        link.control(&Control::Layers { s: key, l: layers }, common, now);
     }
 }

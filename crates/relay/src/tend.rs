@@ -8,10 +8,11 @@ use crate::Micros;
 use crate::command::{Node, Stream};
 use crate::common::{Common, Owner};
 use crate::control::{Control, MAX_NUMBERS};
+use crate::edges::{begin, choose, source};
 use crate::event::{EdgeReport, Event, LinkReport, Lost, Report};
 use crate::frame::MS;
 use crate::relay::{Close, Reason};
-use crate::room::{RoomState, begin, choose, source};
+use crate::room::RoomState;
 use crate::stream::StreamState;
 
 /// How long a parent waits for the child's `take` before it begins by itself.

@@ -222,3 +222,39 @@ async fn a_relay_whose_handles_are_gone_ends_its_links() {
     );
     while events.recv().await.is_some() {}
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_sends_faster_than_the_relay_reads_waits_at_its_own_door() {
+    let (handle, _events) = relay(&[1, 2]);
+    let fast = handle.attach(token(1)).await.expect("ordered");
+    let other = handle.attach(token(2)).await.expect("ordered");
+    let big = Bytes::from(vec![0; 200_000]);
+    // Nobody reads meanwhile: the task runs when this one waits.
+    let mut taken = 0;
+    loop {
+        let send = fast.incoming.send(Incoming::Frame(big.clone()));
+        let sent = tokio::select! {
+            biased;
+            sent = send => sent.is_ok(),
+            () = std::future::ready(()) => false,
+        };
+        if !sent {
+            break;
+        }
+        taken += 1;
+    }
+    assert_eq!(taken, 5, "a mebibyte");
+    let others = other.incoming.send(Incoming::Frame(big.clone()));
+    let others = tokio::select! {
+        biased;
+        sent = others => sent.is_ok(),
+        () = std::future::ready(()) => false,
+    };
+    assert!(others, "the other's door is open");
+    fast.incoming
+        .send(Incoming::Frame(big))
+        .await
+        .expect("once the relay has read");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(handle.stats().counters.malformed, 7);
+}

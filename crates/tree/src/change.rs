@@ -7,7 +7,7 @@ use crate::{Layers, NodeId, StreamId};
 /// A list is the net difference of one call: at most one entry per (child, stream), and within a stream a parent's own
 /// entry stands ahead of its children's. Two exceptions carry no order: entries that take an edge away (`new: None`)
 /// stand first because they free what others need, and those of a node that left politely stand last because it goes on
-/// forwarding until its children have been moved.
+/// forwarding until its children have been moved, and so does the one of a relay whose children have moved to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EdgeChange {
     /// The plan's epoch after this call; all entries of a list have the same.
@@ -23,7 +23,7 @@ pub struct EdgeChange {
     /// Why.
     pub reason: Reason,
     /// The old parent goes on until the new one has delivered. On the entry that takes a politely leaving node out of a
-    /// tree: its parent goes on until the leaver's children have been moved.
+    /// tree, or a relay that is not needed any more: its parent goes on until its children have been moved.
     pub make_before_break: bool,
 }
 

@@ -4,7 +4,7 @@
  */
 import type { OrderLog, Room, RoomOptions, RoomState, View } from "./api.ts";
 import { CAMERA_LAYERS, MICROPHONE_BPS, missingForMedia, VideoCapture } from "./media/capture.ts";
-import { fit } from "./media/layers.ts";
+import { distinct, fit } from "./media/layers.ts";
 import { type Captured, Sound } from "./media/sound.ts";
 import { chatText } from "./session/chat.ts";
 import { Session } from "./session/session.ts";
@@ -164,9 +164,11 @@ class JoinedRoom implements Room, Diagnosis {
     this.#tracks.video = track;
     if (track && !this.#session.gone) {
       const { width, height } = track.getSettings();
-      this.#ordered = CAMERA_LAYERS.map((layer) => ({
+      const source = width && height ? { width, height } : null;
+      const layers = source ? distinct(CAMERA_LAYERS, source) : CAMERA_LAYERS;
+      this.#ordered = layers.map((layer) => ({
         ...layer,
-        ...(width && height ? fit(layer, { width, height }) : {}),
+        ...(source ? fit(layer, source) : {}),
       }));
       this.#layers = this.#ordered.map((layer) => ({ width: layer.width, height: layer.height, bps: layer.bps }));
       this.#capture = new VideoCapture(CAMERA_STREAM, track, CAMERA_LAYERS, (message, transfer) =>

@@ -19,6 +19,16 @@ import { type Conditions, Impairment, type Passed } from "./impairment.ts";
 const MOST_SOCKETS = 256;
 /** Packets on their way in one direction; a second at 10 Mbit/s. */
 const MOST_WAITING = 1000;
+/** Bytes of packets kept by {@link Emulator.record}; a minute of a call of two. */
+const MOST_RECORDED = 32_000_000;
+
+/** One UDP packet as a browser sent it. */
+export interface Packet {
+  /** The names given to {@link Emulator.prepare}. */
+  from: string;
+  to: string;
+  bytes: Buffer;
+}
 
 interface Endpoint {
   address: string;
@@ -77,6 +87,8 @@ export class Emulator {
   readonly #endpoints = new Map<string, Promise<Endpoint>>();
   readonly #directions = new Map<string, Direction>();
   readonly #conditions = new Map<string, Conditions>();
+  #recorded: { from: Endpoint; to: Endpoint; bytes: Buffer }[] | null = null;
+  #recordedBytes = 0;
   #closed = false;
 
   constructor(seed = 1) {
@@ -100,6 +112,21 @@ export class Emulator {
   /** Packets from one page to another so far. */
   counts(from: string, to: string): Passed {
     return { ...this.#direction(from, to).impairment.counts };
+  }
+
+  /** Keep every packet from now on, until {@link recorded} takes them. */
+  record(): void {
+    this.#recorded = [];
+    this.#recordedBytes = 0;
+  }
+
+  /** What was kept, in order; nothing more is. */
+  recorded(): Packet[] {
+    const packets = this.#recorded ?? [];
+    this.#recorded = null;
+    if (this.#recordedBytes > MOST_RECORDED) throw new Error("more packets came than are kept");
+    // A browser may be answered before the other page has been told of its address: names are known by now.
+    return packets.map(({ from, to, bytes }) => ({ from: to.viewer ?? "", to: from.viewer ?? "", bytes }));
   }
 
   /** Put a page behind the emulator: before it loads. `name` is unique among the pages. */
@@ -162,11 +189,18 @@ export class Emulator {
   async #carry(to: Endpoint, bytes: Buffer, address: string, port: number): Promise<void> {
     if (this.#closed || !this.#own.has(address.toLowerCase())) return;
     const from = await this.#endpoint(address, port);
+    this.#keep(from, to, bytes);
     // Whoever was told of an address is its peer: the sender is who sees `to`, the receiver who sees `from`.
     const direction = this.#direction(to.viewer ?? "", from.viewer ?? "");
     direction.pass(bytes.length, () => {
       if (!this.#closed) from.socket.send(bytes, to.port, to.address);
     });
+  }
+
+  #keep(from: Endpoint, to: Endpoint, bytes: Buffer): void {
+    if (!this.#recorded) return;
+    this.#recordedBytes += bytes.length;
+    if (this.#recordedBytes <= MOST_RECORDED) this.#recorded.push({ from, to, bytes });
   }
 
   #direction(from: string, to: string): Direction {

@@ -37,6 +37,9 @@ export interface ReceiveOptions {
   video?: boolean;
 }
 
+/** The worker's statistics come at this beat; asking more often only takes processor time from the room. */
+const STATS_EVERY_MS = 1000;
+
 /** The room as the page holds it. */
 interface Scope {
   groveRoom?: Room & { orders?: OrderLog; trace(on: boolean): Promise<TraceRecord[]> };
@@ -123,7 +126,12 @@ export class Participant {
     return me;
   }
 
-  async untilState(what: string, probe: (state: RoomState) => boolean | string, ms = 20_000): Promise<void> {
+  async untilState(
+    what: string,
+    probe: (state: RoomState) => boolean | string,
+    ms = 20_000,
+    everyMs = 100,
+  ): Promise<void> {
     await until(
       `${this.name} ${what}`,
       async () => {
@@ -132,7 +140,7 @@ export class Participant {
         const answer = probe(state);
         return answer === true ? true : answer === false ? "no" : answer;
       },
-      { ms, dump: () => this.dump() },
+      { ms, everyMs, dump: () => this.dump() },
     );
   }
 
@@ -179,6 +187,7 @@ export class Participant {
         return missing.length === 0 || missing.join("; ");
       },
       options.ms ?? 30_000,
+      STATS_EVERY_MS / 2,
     );
   }
 
@@ -291,7 +300,7 @@ export class Participant {
 let nextCamera = 0;
 
 /** Whoever asks for any camera gets the one with this number, where there are several. */
-function ownCamera(number: number, small: boolean): void {
+export function ownCamera(number: number, small: boolean): void {
   const devices = navigator.mediaDevices;
   if (!devices) return;
   const ask = devices.getUserMedia.bind(devices);
@@ -303,7 +312,8 @@ function ownCamera(number: number, small: boolean): void {
     const cameras = every.length > 3 ? every.slice(3) : every;
     const own = cameras[number % cameras.length];
     if (!own || cameras.length < 2) return ask(constraints);
-    const size = small ? { width: 160, height: 120, frameRate: 15 } : {};
+    // Asked for as an ideal, the size would be the nearest one that the camera itself has, 320x240.
+    const size = small ? { width: { exact: 160 }, height: { exact: 120 }, frameRate: { exact: 15 } } : {};
     const wanted = { ...(typeof video === "object" ? video : {}), ...size };
     return ask({ ...constraints, video: { ...wanted, deviceId: { exact: own.deviceId } } });
   };

@@ -1,7 +1,7 @@
 /** Sound that an echo canceller treats as somebody talking: noise in syllables, from a fixed seed. */
 
-/** A WAV file, 48 kHz mono 16 bit, of `seconds`. */
-export function speechLikeWav(seconds: number): Buffer {
+/** A WAV file, 48 kHz mono 16 bit, of `seconds`, of which the first `spoken` are not silent. */
+export function speechLikeWav(seconds: number, spoken = seconds): Buffer {
   const rate = 48_000;
   const samples = seconds * rate;
   const file = Buffer.alloc(44 + 2 * samples);
@@ -27,7 +27,7 @@ export function speechLikeWav(seconds: number): Buffer {
     low += 0.12 * (white - low);
     // Four syllables a second, and a pause of 400 ms every 2.4 s.
     const t = i / rate;
-    const loud = t % 2.4 < 2 ? Math.max(0, Math.sin(2 * Math.PI * 4 * t)) : 0;
+    const loud = t < spoken && t % 2.4 < 2 ? Math.max(0, Math.sin(2 * Math.PI * 4 * t)) : 0;
     file.writeInt16LE(Math.round(Math.max(-1, Math.min(1, 1.6 * low * loud)) * 32767), 44 + 2 * i);
   }
   return file;

@@ -1,10 +1,10 @@
 /**
  * A tap in a page's media worker: what leaves through its data channels, and a way to send other bytes through them, as
- * a page that does not play by the rules would. It wraps the browser's own `RTCDataChannel.send` and needs nothing from
- * the client; the header's layout is the one of docs/ref/frame.md.
+ * a page that does not play by the rules would; and what its encoders gave it. It wraps the browser's own functions and
+ * needs nothing from the client; the header's layout is the one of docs/ref/frame.md.
  */
 import type { Page, WebWorker } from "puppeteer-core";
-import { until, within } from "./wait.ts";
+import { sleep, until, within } from "./wait.ts";
 
 /** One sealed frame that was sent, once per child. */
 export interface Sent {
@@ -30,6 +30,12 @@ interface TapScope {
     sent: Sent[];
     last: Map<RTCDataChannel, Uint8Array>;
     send: (this: RTCDataChannel, data: ArrayBufferView<ArrayBuffer>) => void;
+    recording: {
+      most: number;
+      bytes: number;
+      encoded: { video: boolean; timestamp: number; bytes: Uint8Array }[];
+      sent: Uint8Array[];
+    } | null;
   };
 }
 
@@ -40,6 +46,17 @@ export async function mediaWorker(page: Page): Promise<WebWorker> {
   if (!worker) throw new Error("the media worker vanished");
   return worker;
 }
+
+/** What passed through a page's media worker while {@link Tap.record} was on. */
+export interface Recording {
+  /** What its encoders gave, before anything was done to it. `timestamp`: their own, microseconds. */
+  encoded: { video: boolean; timestamp: number; bytes: Buffer }[];
+  /** What was handed to its channels for frames, once per child. */
+  sent: Buffer[];
+}
+
+/** Bytes of a {@link Recording}; half a minute of a call of two. */
+const MOST_RECORDED = 16_000_000;
 
 export class Tap {
   readonly #worker: WebWorker;
@@ -60,6 +77,21 @@ export class Tap {
     return within(10_000, "the tap answers", this.#worker.evaluate(drain));
   }
 
+  /** Look at whole frames for so long. */
+  async record(ms: number): Promise<Recording> {
+    await within(10_000, "the recording begins", this.#worker.evaluate(startRecording, MOST_RECORDED));
+    await sleep(ms);
+    const { bytes, encoded, sent } = await within(10_000, "the recording ends", this.#worker.evaluate(endRecording));
+    if (bytes > MOST_RECORDED) throw new Error("more passed than is kept");
+    const whole = (text: string): Buffer => Buffer.from(text, "base64");
+    return { encoded: encoded.map((one) => ({ ...one, bytes: whole(one.bytes) })), sent: sent.map(whole) };
+  }
+
+  /** From now on this page's ciphers leave everything as it is: what they give is the plaintext, and a tag of zeros. */
+  async stopSealing(): Promise<void> {
+    await within(10_000, "nothing is sealed any more", this.#worker.evaluate(stopSealing));
+  }
+
   /** Send `count` forgeries of the frame last sent on each channel. Returns how many left. */
   forge(kind: Forgery, count: number): Promise<number> {
     return within(10_000, "forgeries are sent", this.#worker.evaluate(forge, kind, count));
@@ -70,12 +102,17 @@ function installTap(): void {
   const scope = globalThis as unknown as TapScope;
   const prototype = RTCDataChannel.prototype;
   const send = prototype.send as TapScope["groveTap"]["send"];
-  const tap: TapScope["groveTap"] = { sent: [], last: new Map(), send };
+  const tap: TapScope["groveTap"] = { sent: [], last: new Map(), send, recording: null };
   scope.groveTap = tap;
   prototype.send = function (this: RTCDataChannel, data: unknown): void {
     send.call(this, data as ArrayBufferView<ArrayBuffer>);
     if (typeof data === "string") return;
     const bytes = new Uint8Array(data instanceof ArrayBuffer ? data : (data as Uint8Array<ArrayBuffer>)).slice();
+    const { recording } = tap;
+    if (recording) {
+      recording.bytes += bytes.length;
+      if (recording.bytes <= recording.most) recording.sent.push(bytes);
+    }
     if (bytes.length < 40) return;
     const atMs = performance.timeOrigin + performance.now();
     const view = new DataView(bytes.buffer);
@@ -91,6 +128,50 @@ function installTap(): void {
         tap.sent.push({ frame, sender, video: kind === 0, digest, bytes: bytes.length, atMs });
     });
   } as typeof prototype.send;
+  // The client copies what an encoder gives it exactly once, and copies no chunk that it did not encode.
+  for (const { prototype: chunk } of [EncodedVideoChunk, EncodedAudioChunk]) {
+    const copyTo = chunk.copyTo;
+    chunk.copyTo = function (this: EncodedVideoChunk & EncodedAudioChunk, to: AllowSharedBufferSource): void {
+      copyTo.call(this, to);
+      const { recording } = tap;
+      if (!recording) return;
+      recording.bytes += this.byteLength;
+      if (recording.bytes > recording.most) return;
+      const bytes = new Uint8Array(this.byteLength);
+      copyTo.call(this, bytes);
+      recording.encoded.push({ video: this instanceof EncodedVideoChunk, timestamp: this.timestamp, bytes });
+    };
+  }
+}
+
+function startRecording(most: number): void {
+  (globalThis as unknown as TapScope).groveTap.recording = { most, bytes: 0, encoded: [], sent: [] };
+}
+
+function endRecording(): {
+  bytes: number;
+  encoded: { video: boolean; timestamp: number; bytes: string }[];
+  sent: string[];
+} {
+  const { groveTap } = globalThis as unknown as TapScope;
+  const { bytes, encoded, sent } = groveTap.recording ?? { bytes: 0, encoded: [], sent: [] };
+  groveTap.recording = null;
+  const text = (whole: Uint8Array): string => {
+    let letters = "";
+    for (let at = 0; at < whole.length; at += 8192) letters += String.fromCharCode(...whole.subarray(at, at + 8192));
+    return btoa(letters);
+  };
+  return { bytes, encoded: encoded.map((one) => ({ ...one, bytes: text(one.bytes) })), sent: sent.map(text) };
+}
+
+function stopSealing(): void {
+  SubtleCrypto.prototype.encrypt = (_algorithm, _key, data) => {
+    const plain = new Uint8Array(ArrayBuffer.isView(data) ? data.buffer : data);
+    const from = ArrayBuffer.isView(data) ? data.byteOffset : 0;
+    const bytes = new Uint8Array(data.byteLength + 16);
+    bytes.set(plain.subarray(from, from + data.byteLength));
+    return Promise.resolve(bytes.buffer);
+  };
 }
 
 function forge(kind: Forgery, count: number): number {

@@ -107,6 +107,7 @@ fn room_of(event: &Event) -> grove_relay::Room {
         Event::Up { room, .. }
         | Event::Lost { room, .. }
         | Event::Ready { room, .. }
+        | Event::Left { room }
         | Event::Report { room, .. } => *room,
     }
 }

@@ -36,6 +36,9 @@ pub struct Room {
     policy: Policy,
     never_relay: bool,
     relay: Standing,
+    /// When it last dropped the room by a fault, and when it is asked in after that.
+    relay_fault: Option<Millis>,
+    relay_due: Option<Millis>,
     unix_ms: u64,
     plan: Plan,
     members: BTreeMap<Node, Member>,
@@ -69,6 +72,8 @@ impl Room {
             policy,
             never_relay,
             relay: Standing::Out,
+            relay_fault: None,
+            relay_due: None,
             unix_ms,
             members: BTreeMap::new(),
             connections: HashMap::new(),
@@ -129,6 +134,7 @@ impl Room {
             let changes = self.plan.handle_timeout(now);
             self.obey(&changes, now);
         }
+        self.handle_relay_due(now);
         self.handle_doubts(now);
         self.wiring.handle_timeout(now);
         self.finish(now)
@@ -152,6 +158,7 @@ impl Room {
             grace,
             empty,
             picture,
+            self.relay_due,
             self.doubted.values().copied().min(),
             self.plan.poll_timeout(),
             self.wiring.poll_timeout(),

@@ -308,7 +308,7 @@ pub struct Identity {
 /// What a node can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Capabilities {
-    /// Encoded frames over data channels in a worker: without it a node can neither send nor receive (until relays).
+    /// Encoded frames over data channels in a worker: without it a node can neither send nor receive.
     pub frames: bool,
     /// May be asked to forward other people's streams.
     pub forward: bool,

@@ -33,6 +33,7 @@ enum Step {
         peer: Node,
     },
     RelayStarts,
+    RelayDropsTheRoom,
     Pass {
         millis: u64,
     },
@@ -88,6 +89,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::RelayReady),
         2 => (any::<bool>(), 0..12_u16).prop_map(|(up, peer)| Step::RelaySays { up, peer }),
         1 => Just(Step::RelayStarts),
+        1 => Just(Step::RelayDropsTheRoom),
         4 => prop_oneof![0..3_000_u64, 0..40_000_u64].prop_map(|millis| Step::Pass { millis }),
     ]
 }
@@ -144,11 +146,7 @@ fn take_step(world: &mut World, people: &mut People, step: Step) {
             }
         }
         Step::EverybodyReady => world.everybody_is_ready(),
-        Step::RelayReady => {
-            for (stream, (parent, _)) in world.relay.parents.clone() {
-                world.relay_has(stream, parent);
-            }
-        }
+        Step::RelayReady => world.relay_is_ready(),
         Step::RelaySays { up, peer } => {
             let (room, why) = (ROOM, Lost::Silent);
             world.hear_relay(if up {
@@ -158,6 +156,7 @@ fn take_step(world: &mut World, people: &mut People, step: Step) {
             });
         }
         Step::RelayStarts => world.restart_relay(),
+        Step::RelayDropsTheRoom => world.relay_drops_the_room(),
         Step::Pass { millis } => world.pass(millis),
     }
 }

@@ -376,3 +376,60 @@ fn numbers_of_participants_end_below_those_of_relays() {
     let words = complaints(world.take(late));
     assert_eq!(words, ["this room has used up its numbers: open a new one"]);
 }
+
+#[test]
+fn a_relay_that_drops_the_room_comes_in_anew_over_new_links() {
+    let (mut world, all) = call();
+    let before = all.map(|one| link(&world, one).token);
+    world.relay_drops_the_room();
+    assert!(world.relay.is_in);
+    for (connection, before) in all.into_iter().zip(before) {
+        assert_ne!(link(&world, connection).token, before);
+    }
+    world.everybody_is_ready();
+    assert_eq!(world.edges(), [(1, RELAY), (RELAY, 2), (RELAY, 3)]);
+    world.check(true);
+}
+
+#[test]
+fn a_relay_that_drops_the_room_at_every_entry_is_asked_in_once_in_five_seconds() {
+    let (mut world, _) = call();
+    world.relay_drops_the_room();
+    world.relay_drops_the_room();
+    assert!(!world.relay.is_in);
+    world.pass(4_999);
+    assert!(!world.relay.is_in);
+    world.pass(1);
+    assert!(world.relay.is_in);
+    world.everybody_is_ready();
+    world.check(true);
+}
+
+#[test]
+fn a_relay_that_dropped_the_room_stays_away_when_it_is_forbidden_meanwhile() {
+    let (mut world, all) = call();
+    world.relay_drops_the_room();
+    world.relay_drops_the_room();
+    world.say(all[0], set(Policy::Mesh, Some(true)));
+    world.pass(10_000);
+    assert!(!world.relay.is_in);
+    world.say(all[0], set(Policy::Relay, Some(false)));
+    assert!(world.relay.is_in, "who allows it again need not wait");
+}
+
+#[test]
+fn a_relay_that_leaves_a_tree_and_returns_within_the_overlap_feeds_again() {
+    for millis in [0, 500, 1_999, 2_000, 2_500] {
+        let (mut world, all) = call();
+        world.say(all[0], set(Policy::Mesh, None));
+        world.pass(millis);
+        world.say(all[0], set(Policy::Relay, None));
+        world.relay_is_ready();
+        for child in [2, 3] {
+            let fed = world.relay.feeds.contains_key(&(STREAM, child));
+            assert!(fed, "{child} after {millis} ms");
+        }
+        world.everybody_is_ready();
+        world.check(true);
+    }
+}

@@ -204,6 +204,8 @@ pub struct RelayShadow {
     pub parents: BTreeMap<StreamRef, (Node, Vec<u8>)>,
     /// What came to it.
     pub has: BTreeSet<StreamRef>,
+    /// What it has yet to say: once per order of a parent, and never unasked.
+    pub owes: BTreeMap<StreamRef, Node>,
 }
 
 fn stream_ref(stream: grove_relay::Stream) -> StreamRef {
@@ -280,11 +282,13 @@ impl RelayShadow {
                     self.links.contains_key(&parent),
                     "the relay hears {parent} without a link"
                 );
-                let layers = layers.iter().collect();
-                self.parents.insert(stream_ref(stream), (parent, layers));
+                let (stream, layers) = (stream_ref(stream), layers.iter().collect());
+                self.parents.insert(stream, (parent, layers));
+                self.owes.insert(stream, parent);
             }
             Command::Forget { stream, .. } => {
                 let stream = stream_ref(stream);
+                self.owes.remove(&stream);
                 self.parents.remove(&stream);
                 self.has.remove(&stream);
                 assert!(
@@ -404,14 +408,30 @@ impl World {
     /// A stream came to the relay from this parent.
     pub fn relay_has(&mut self, stream: StreamRef, parent: Node) {
         if self.relay.parents.get(&stream).map(|known| known.0) == Some(parent) {
-            self.relay.has.insert(stream);
-            self.relay_twice.has.insert(stream);
+            for relay in [&mut self.relay, &mut self.relay_twice] {
+                relay.has.insert(stream);
+                relay.owes.remove(&stream);
+            }
         }
         self.hear_relay(Event::Ready {
             room: ROOM,
             stream: grove_relay::Stream::new(stream.node, stream.stream),
             parent,
         });
+    }
+
+    /// Everything that the relay waits for comes to it; it says so once.
+    pub fn relay_is_ready(&mut self) {
+        for (stream, parent) in self.relay.owes.clone() {
+            self.relay_has(stream, parent);
+        }
+    }
+
+    /// The relay loses all that it knew of this room.
+    pub fn relay_drops_the_room(&mut self) {
+        self.relay = RelayShadow::default();
+        self.relay_twice = RelayShadow::default();
+        self.hear_relay(Event::Left { room: ROOM });
     }
 
     /// The relay loses all that it knew.
@@ -514,9 +534,7 @@ impl World {
     pub fn everybody_is_ready(&mut self) {
         for _ in 0..20 {
             let before = (self.shadows.clone(), self.relay.clone());
-            for (stream, (parent, _)) in before.1.parents.clone() {
-                self.relay_has(stream, parent);
-            }
+            self.relay_is_ready();
             for (connection, shadow) in before.0.clone() {
                 for (stream, (parent, _)) in shadow.parents {
                     if let Some(parent) = parent {
@@ -562,6 +580,10 @@ impl World {
                 let layers: Vec<u8> = (0..4)
                     .filter(|layer| view.edge.layers.0 & (1 << layer) != 0)
                     .collect();
+                assert!(
+                    view.edge.feed || parent != RELAY || !exactly,
+                    "the relay has not begun to feed {child} with {stream:?}"
+                );
                 if let Some(shadow) = by_node.get(&child) {
                     assert_eq!(
                         shadow.parents.get(&stream),

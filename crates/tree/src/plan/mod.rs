@@ -175,16 +175,18 @@ impl Plan {
         self.relieve(&mut shape, &direct, &unserved, now);
         relay::come_home(&self.room, &mut shape, &direct);
         if retry && shape.relayed(&self.room) > 0 {
-            let alone = Effort {
-                relays: false,
-                ..THOROUGH
-            };
-            let mut fresh = Shape::empty(&self.room);
-            let fresh_unserved = place::place(&self.room, &mut fresh, &direct, alone);
-            let new = self.score(&fresh, &fresh_unserved, now);
             let old = self.score(&shape, &unserved, now);
-            if self.is_as_good((&fresh, new), (&shape, old)) {
-                (shape, unserved) = (fresh, fresh_unserved);
+            if old.missing > 0 || !self.room.in_deficit() {
+                let alone = Effort {
+                    relays: false,
+                    ..THOROUGH
+                };
+                let mut fresh = Shape::empty(&self.room);
+                let fresh_unserved = place::place(&self.room, &mut fresh, &direct, alone);
+                let new = self.score(&fresh, &fresh_unserved, now);
+                if self.is_as_good((&fresh, new), (&shape, old)) {
+                    (shape, unserved) = (fresh, fresh_unserved);
+                }
             }
         }
         let changes = self.commit(shape, unserved, &cause, now);

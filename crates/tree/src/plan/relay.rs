@@ -123,6 +123,9 @@ pub(super) fn relieve(room: &Room, shape: &mut Shape, direct: &BTreeSet<StreamId
         if shape.load(node).full <= budget {
             return;
         }
+        if shape.tree(id).parent.get(&kid) != Some(&node) {
+            continue;
+        }
         shape.detach(room, id, kid);
         let effort = Effort {
             relays: true,
@@ -131,7 +134,10 @@ pub(super) fn relieve(room: &Room, shape: &mut Shape, direct: &BTreeSet<StreamId
         let mut work = Work::new(room, shape, direct, effort);
         match work.candidate((id, kid)).filter(|spot| spot.is_full()) {
             Some(spot) => work.hang((id, kid), &spot),
-            None => shape.attach(room, id, kid, node),
+            None => {
+                shape.attach(room, id, kid, node);
+                step_aside(room, shape, id, node);
+            }
         }
     }
     let own: BTreeSet<StreamId> = edges
@@ -148,6 +154,43 @@ pub(super) fn relieve(room: &Room, shape: &mut Shape, direct: &BTreeSet<StreamId
             hand_over(room, shape, id, (node, kid));
         }
     }
+}
+
+/// Put a relay in a helper's place below the root, which costs the root nothing, and the helper with those it fed below
+/// the relay.
+fn step_aside(room: &Room, shape: &mut Shape, id: StreamId, helper: NodeId) {
+    let Some(stream) = room.streams.get(&id) else {
+        return;
+    };
+    let tree = shape.tree(id);
+    let kids: Vec<NodeId> = tree.kids_of(helper).collect();
+    let fits = |relay: NodeId| {
+        let (load, node) = (shape.load(relay), room.nodes.get(&relay)?);
+        let joined = [helper].into_iter().chain(kids.iter().copied());
+        let reached = joined
+            .into_iter()
+            .all(|child| room.may_feed(stream, relay, child) && !room.avoided(relay, child));
+        let edges = kids.len() as u64 + 1;
+        let spare = node.budget.saturating_sub(load.full);
+        let fits = reached
+            && room.may_feed(stream, stream.root, relay)
+            && !room.avoided(stream.root, relay)
+            && !tree.parent.contains_key(&relay)
+            && load.edges + edges <= u64::from(node.facts.slots)
+            && edges * (stream.most() + stream.helper_extra()) <= spare;
+        fits.then_some((Reverse(spare), relay))
+    };
+    let above = tree.parent.get(&helper) == Some(&stream.root);
+    let Some((_, relay)) = room.relays().filter_map(fits).min().filter(|_| above) else {
+        return;
+    };
+    shape.detach(room, id, helper);
+    for kid in kids {
+        shape.detach(room, id, kid);
+        shape.attach(room, id, kid, relay);
+    }
+    shape.attach(room, id, helper, relay);
+    shape.attach(room, id, relay, stream.root);
 }
 
 /// Hang a root's own child on a relay, which the root feeds from now on if it did not before.

@@ -245,7 +245,10 @@ impl Room {
             return self.policy != Policy::Relay || self.is_relay(child);
         }
         self.nodes.get(&parent).is_some_and(|node| {
-            let helps = matches!(self.policy, Policy::Tree(_) | Policy::Auto);
+            // A browser sends a relay nothing but its own: others' streams it has as sealed frames, which do not fit
+            // every kind of link to a relay.
+            let helps =
+                matches!(self.policy, Policy::Tree(_) | Policy::Auto) && !self.is_relay(child);
             node.facts.forwards && (helps || node.facts.kind == Kind::Relay)
         })
     }
@@ -288,6 +291,25 @@ impl Room {
             }
         }
         direct
+    }
+
+    /// Under `Auto`: do all copies at all the layers wanted add up to more than the participants' uplinks? Then no plan
+    /// without relays gives everybody everything.
+    pub fn in_deficit(&self) -> bool {
+        let copies = self.streams.values().map(|stream| {
+            let bill = |node| {
+                let mut counts = Counts::default();
+                if let Some(top) = self.top(stream, node) {
+                    counts[usize::from(top)] = 1;
+                }
+                stream.bill(&counts, true).1
+            };
+            self.receivers(stream).map(bill).sum::<u64>()
+        });
+        let uplinks = self.nodes.values();
+        let uplinks = uplinks.filter(|node| node.facts.kind == Kind::Participant);
+        self.policy == Policy::Auto
+            && copies.sum::<u64>() > uplinks.map(|node| node.budget).fold(0, u64::saturating_add)
     }
 
     /// Nodes that a chain of possible links of at most `cap` hops joins to the stream's root.

@@ -317,7 +317,9 @@ impl Shadow {
             _ if parent != stream.root && self.is_relay(parent) => helps,
             Policy::Mesh => parent == stream.root,
             Policy::Relay => parent == stream.root && self.is_relay(child),
-            Policy::Tree(_) | Policy::Auto => parent == stream.root || helps,
+            Policy::Tree(_) | Policy::Auto => {
+                parent == stream.root || (helps && !self.is_relay(child))
+            }
         }
     }
 
@@ -610,6 +612,12 @@ impl Shadow {
                         edge.is_some(),
                         kids > 0,
                         "10: {node:?} feeds {kids} of {id:?}"
+                    );
+                    assert!(
+                        edge.is_none_or(
+                            |edge| edge.parent == stream.root || self.is_relay(edge.parent)
+                        ),
+                        "10: {node:?} has {id:?} from {edge:?}, which does not send it itself"
                     );
                 } else {
                     assert!(

@@ -1,6 +1,7 @@
 /**
  * The microphone's path through the media worker: blocks of 20 ms in, Opus packets out, each with a copy of the one
- * before. While muted nothing of the room is encoded; a silence marker each 200 ms says that the sender is there.
+ * before. While muted nothing of the room is encoded, and neither is a room in which nothing is to be heard: a silence
+ * marker each 200 ms says that the sender is there. So among ten people those who listen cost almost nothing.
  */
 import { ClockMap } from "./clock.ts";
 import { rmsLevel, SILENCE } from "./level.ts";
@@ -13,6 +14,10 @@ const BLOCK_US = 20_000;
 /** Blocks an encoder may have before it; Opus takes 0.1 ms, so more means a worker that stood still. */
 const MOST_QUEUED = 10;
 const MARK_EVERY = 10;
+/** As RFC 6464: a quieter block is none that anybody hears. Microphones with noise suppression rest at 80 and beyond. */
+const INAUDIBLE = 70;
+/** So many of them in a row are a pause of the speaker, a second: breaths and gaps between words stay as they are. */
+const PAUSE_AFTER = 50;
 
 export interface AudioOut {
   packet(packet: { captureUs: number; level: number }, payload: Uint8Array<ArrayBuffer>): void;
@@ -34,6 +39,8 @@ export class AudioSender {
   #muted: boolean;
   #idle = false;
   #sinceMark = 0;
+  /** Inaudible blocks in a row. */
+  #inaudible = 0;
   #packets = 0;
   #level = SILENCE;
   #stamp = 0;
@@ -62,7 +69,7 @@ export class AudioSender {
     this.#encoder = null;
   }
 
-  /** Of the last block, as RFC 6464; silence while muted. */
+  /** Of the last block, as RFC 6464; silence while muted. A pause is not silence. */
   get level(): number {
     return this.#level;
   }
@@ -82,15 +89,17 @@ export class AudioSender {
     // The block came when its last sample had: that is what the fastest delivery tells of.
     const endUs = this.#clock.map(((frame + pcm.length) * 1e6) / RATE, this.#nowMs() * 1000);
     const captureUs = Math.max(endUs - BLOCK_US, 0);
-    if (this.#muted) {
-      this.#level = SILENCE;
+    this.#level = this.#muted ? SILENCE : rmsLevel(pcm);
+    this.#inaudible = this.#muted || this.#level < INAUDIBLE ? 0 : this.#inaudible + 1;
+    if (this.#silent) {
+      // At once where it begins, so that nobody takes it for a loss.
+      if (this.#inaudible === PAUSE_AFTER) this.#sinceMark = MARK_EVERY;
       this.#sinceMark += 1;
       if (this.#idle || this.#sinceMark < MARK_EVERY) return;
       this.#sinceMark = 0;
-      this.#out.packet({ captureUs, level: SILENCE }, joinPackets(new Uint8Array(0), []));
+      this.#out.packet({ captureUs, level: this.#level }, joinPackets(new Uint8Array(0), []));
       return;
     }
-    this.#level = rmsLevel(pcm);
     if (this.#idle) return;
     this.#encoder ??= this.#make();
     if (this.#encoder.state !== "configured" || this.#encoder.encodeQueueSize > MOST_QUEUED) return;
@@ -106,6 +115,11 @@ export class AudioSender {
     this.#inside.push({ captureUs, level: this.#level });
     this.#encoder.encode(data);
     data.close();
+  }
+
+  /** Nothing is encoded. */
+  get #silent(): boolean {
+    return this.#muted || this.#inaudible >= PAUSE_AFTER;
   }
 
   #make(): AudioEncoder {
@@ -132,7 +146,7 @@ export class AudioSender {
 
   #output(chunk: EncodedAudioChunk): void {
     const block = this.#inside.shift();
-    if (block === undefined || this.#muted) return;
+    if (block === undefined || this.#silent) return;
     const packet = new Uint8Array(chunk.byteLength);
     chunk.copyTo(packet);
     // A copy must be the block just before: after a hole its place in time would be wrong.

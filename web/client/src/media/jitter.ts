@@ -5,9 +5,10 @@
  * drifts against ours shows as arrivals that drift, and is answered by repeating or leaving out 10 ms now and then.
  *
  * The delay aims at p97 of the last 100 arrivals, relative to the fastest, and 15 ms more. It rises fast and falls
- * slowly, because a gap is heard and a little delay is not (figures: `docs/design/playing.md`). Costs per packet one
- * sort of 100 numbers, per 10 ms one copy; holds 2 s at most.
+ * slowly, because a gap is heard and a little delay is not (figures: `docs/design/playing.md`). Costs per 10 ms one copy
+ * while there is sound, nothing else while there is none; holds 2 s at most.
  */
+import { Window } from "./window.ts";
 
 /** Samples per second. */
 export const RATE = 48_000;
@@ -18,7 +19,7 @@ export const CHUNK = 480;
 
 const ms = (value: number): number => (value * RATE) / 1000;
 
-const WINDOW = 100;
+const ARRIVALS = 100;
 const MARGIN = ms(15);
 const LEAST_TARGET = ms(20);
 const MOST_TARGET = ms(400);
@@ -44,6 +45,8 @@ const IDLE_AFTER = 6;
 const CONCEAL = 0.3;
 /** Samples over which one piece of sound passes into another. */
 const BLEND = 120;
+/** What an idle buffer plays; never written to. */
+const NOTHING = new Float32Array(CHUNK);
 
 interface Packet {
   number: number;
@@ -68,14 +71,14 @@ export interface JitterCounts {
 export class JitterBuffer {
   readonly counts: JitterCounts = { played: 0, concealed: 0, starved: 0, stretched: 0, dropped: 0, late: 0 };
   readonly #packets = new Map<number, Packet>();
-  readonly #transits: number[] = [];
+  readonly #transits = new Window(ARRIVALS);
   /** Transit of the fastest packet in the window. */
   #base = 0;
   #target = FIRST_TARGET;
   #floor = 0;
   /** The packet that plays, and how many of its chunks have. Null while idle. */
   #head: { number: number; half: number; at: number } | null = null;
-  #chunk = new Float32Array(CHUNK);
+  #chunk: Float32Array = NOTHING;
   #chunkAt = CHUNK;
   #starving = 0;
   #concealing = false;
@@ -132,29 +135,33 @@ export class JitterBuffer {
   restart(): void {
     this.#packets.clear();
     this.#pausedFrom = Number.POSITIVE_INFINITY;
-    this.#transits.length = 0;
+    this.#transits.clear();
     this.#head = null;
   }
 
   /** Adds the next samples to `out`; `now` is the time of its first. Returns the sum of their squares. */
   mix(out: Float32Array, now: number): number {
     let power = 0;
-    for (let i = 0; i < out.length; i++) {
+    for (let i = 0; i < out.length; ) {
       if (this.#chunkAt >= CHUNK) this.#next(now + i);
-      const sample = this.#chunk[this.#chunkAt++] as number;
-      out[i] = (out[i] as number) + sample;
-      power += sample * sample;
+      const [chunk, from] = [this.#chunk, this.#chunkAt];
+      const count = Math.min(out.length - i, CHUNK - from);
+      for (let k = 0; k < count && chunk !== NOTHING; k++) {
+        const sample = chunk[from + k] as number;
+        out[i + k] = (out[i + k] as number) + sample;
+        power += sample * sample;
+      }
+      this.#chunkAt += count;
+      i += count;
     }
     return power;
   }
 
   #measure(transit: number): void {
-    if (this.#transits.length > 0 && Math.abs(transit - this.#base) > NEW_TIMELINE) this.restart();
+    if (this.#transits.size > 0 && Math.abs(transit - this.#base) > NEW_TIMELINE) this.restart();
     this.#transits.push(transit);
-    if (this.#transits.length > WINDOW) this.#transits.shift();
-    const sorted = [...this.#transits].sort((a, b) => a - b);
-    this.#base = sorted[0] as number;
-    const p97 = sorted[Math.floor((sorted.length - 1) * 0.97)] as number;
+    this.#base = this.#transits.quantile(0);
+    const p97 = this.#transits.quantile(0.97);
     const wanted = Math.min(Math.max(p97 - this.#base + MARGIN, LEAST_TARGET), MOST_TARGET);
     this.#target += (wanted - this.#target) * (wanted > this.#target ? 0.1 : 0.01);
   }
@@ -164,7 +171,7 @@ export class JitterBuffer {
     const before = this.#chunk;
     this.#chunkAt = 0;
     if (this.#head === null && !this.#begin(now)) {
-      this.#chunk = new Float32Array(CHUNK);
+      this.#chunk = this.#starving > 0 ? new Float32Array(CHUNK) : NOTHING;
       if (this.#starving > 0) blend(this.#chunk, mirrored(before), 1);
       this.#starving = 0;
       return;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Dependencies, fit, wantedLayer } from "./layers.ts";
+import { Dependencies, distinct, fit, wantedLayer } from "./layers.ts";
 
 describe("the size of a layer", () => {
   for (const [order, source, expected] of [
@@ -84,6 +84,25 @@ describe("the layer to decode", () => {
   ] as const) {
     it(`is ${expected} of layers ${sides.join("/")} on a view of ${view}`, () => {
       expect(wantedLayer(sides, view)).toBe(expected);
+    });
+  }
+});
+
+describe("the layers worth encoding", () => {
+  const orders = [
+    { width: 320, height: 180, bps: 1 },
+    { width: 640, height: 360, bps: 2 },
+  ];
+  for (const [width, height, count] of [
+    [1280, 720, 2],
+    [360, 640, 2],
+    [400, 300, 2],
+    [320, 240, 1],
+    [160, 120, 1],
+    [120, 160, 1],
+  ] as const) {
+    it(`are ${count} of two for ${width}x${height}`, () => {
+      expect(distinct(orders, { width, height })).toEqual(orders.slice(0, count));
     });
   }
 });

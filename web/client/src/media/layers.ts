@@ -10,6 +10,17 @@ export function fit(order: { width: number; height: number }, source: { width: n
   return { width: even(source.width), height: even(source.height) };
 }
 
+/** The orders worth encoding for a source: what is no larger than the layer below it shows nothing more. */
+export function distinct<Order extends { width: number; height: number }>(
+  orders: readonly Order[],
+  source: { width: number; height: number },
+): Order[] {
+  return orders.filter((order, i) => {
+    const below = orders[i - 1];
+    return below === undefined || fit(order, source).width > fit(below, source).width;
+  });
+}
+
 /** What a frame's header says about the frames it needs. */
 export interface Needs {
   farthest: number;

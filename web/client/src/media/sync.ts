@@ -5,9 +5,10 @@
  * Pure; everything in milliseconds. `capture` is on the sender's clock, `now` and `at` on ours; only their differences
  * are used, so the two need no common epoch.
  */
+import { Window } from "./window.ts";
 
 /** Pictures whose readiness counts for the own delay. */
-const WINDOW = 60;
+const READY = 60;
 /** On top of p95 of readiness: one tick of the worker's clock. */
 const MARGIN_MS = 10;
 /** Sound that was not heard for this long no longer leads. */
@@ -20,7 +21,7 @@ const JUMP_MS = 250;
 const MOST_BEHIND_MS = 1500;
 
 export class Schedule {
-  readonly #ready: number[] = [];
+  readonly #ready = new Window(READY);
   /** What the pictures alone would ask for. */
   #own: number | null = null;
   #sound: { offset: number; atMs: number } | null = null;
@@ -30,9 +31,7 @@ export class Schedule {
   /** A picture is decoded and could be shown. */
   ready(captureMs: number, nowMs: number): void {
     this.#ready.push(nowMs - captureMs);
-    if (this.#ready.length > WINDOW) this.#ready.shift();
-    const sorted = [...this.#ready].sort((a, b) => a - b);
-    this.#own = (sorted[Math.floor((sorted.length - 1) * 0.95)] as number) + MARGIN_MS;
+    this.#own = this.#ready.quantile(0.95) + MARGIN_MS;
   }
 
   /** The sound captured at `captureMs` is heard at `atMs`, as of `nowMs`. */

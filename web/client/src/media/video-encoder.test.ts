@@ -8,10 +8,12 @@ let encoded = new Map<number, boolean[]>();
 
 class Picture {
   readonly timestamp: number;
-  readonly codedWidth = 640;
-  readonly codedHeight = 360;
-  constructor(_of: unknown, { timestamp }: { timestamp: number }) {
+  readonly displayWidth: number;
+  readonly displayHeight: number;
+  constructor(of: { displayWidth: number; displayHeight: number }, { timestamp }: { timestamp: number }) {
     this.timestamp = timestamp;
+    this.displayWidth = of.displayWidth;
+    this.displayHeight = of.displayHeight;
     open += 1;
   }
   close(): void {
@@ -54,17 +56,19 @@ const LAYERS = [
   { width: 640, height: 360, bps: 600_000, fps: 30 },
 ];
 
-/** A sender that is ready, and how to give it a picture, each 40 ms. */
+/** A sender that is ready, how to give it a picture, each 40 ms, and the numbers of layers that it announced. */
 async function ready() {
   let ms = 0;
-  const sender = new VideoSender(LAYERS, { picture: () => {}, encoding: () => {}, failed: () => {} }, () => ms);
-  const push = () => {
+  const announced: number[] = [];
+  const encoding = (layers: object[]): void => void announced.push(layers.length);
+  const sender = new VideoSender(LAYERS, { picture: () => {}, encoding, failed: () => {} }, () => ms);
+  const push = (displayWidth = 640, displayHeight = 360) => {
     ms += 40;
-    sender.push(new Picture(null, { timestamp: ms * 1000 }) as unknown as VideoFrame);
+    sender.push(new Picture({ displayWidth, displayHeight }, { timestamp: ms * 1000 }) as unknown as VideoFrame);
   };
   push();
   await new Promise((resolve) => setTimeout(resolve, 0));
-  return { sender, push };
+  return { sender, push, announced };
 }
 
 test("every layer begins with a key frame, and another rate brings none", async () => {
@@ -99,4 +103,14 @@ test("every picture is closed: before the encoders are ready, encoded, and after
   sender.close();
   push();
   expect(open).toBe(0);
+});
+
+test("a source that is no larger than the lowest layer is encoded once, until it grows", async () => {
+  const { push, announced } = await ready();
+  push(160, 120);
+  push(160, 120);
+  expect(encoded).toEqual(new Map([[160, [true, false]]]));
+  push(640, 360);
+  expect(encoded.get(640)).toEqual([true]);
+  expect(announced).toEqual([1, 2]);
 });

@@ -9,7 +9,7 @@ import type { OwnStats, VideoEncoding } from "../worker/messages.ts";
 import { Adaptation } from "./adapt.ts";
 import { ClockMap } from "./clock.ts";
 import { LayerMeter } from "./layer-meter.ts";
-import { Dependencies, fit } from "./layers.ts";
+import { Dependencies, distinct, fit } from "./layers.ts";
 import { Restarts } from "./restarts.ts";
 
 /** What is known of an encoded picture; the sealer adds sender, number and generation. */
@@ -42,7 +42,11 @@ export class VideoSender {
   readonly #out: VideoOut;
   readonly #nowMs: () => number;
   readonly #clock = new ClockMap();
-  readonly #adaptation: Adaptation;
+  /** Lowest first; for a small source the lower ones are all. */
+  readonly #order: VideoEncoding[];
+  #adaptation: Adaptation;
+  /** How many of the order the source is large enough for. */
+  #ordered: number;
   #layers: LayerEncoder[] = [];
   #mode: Promise<string | null> | null = null;
   #scalabilityMode: string | null = null;
@@ -57,7 +61,9 @@ export class VideoSender {
   constructor(order: VideoEncoding[], out: VideoOut, nowMs: () => number) {
     this.#out = out;
     this.#nowMs = nowMs;
+    this.#order = order;
     this.#adaptation = new Adaptation(order);
+    this.#ordered = order.length;
   }
 
   /** Takes pictures from a stream instead of `push`. The stream is this sender's from now on. */
@@ -84,7 +90,7 @@ export class VideoSender {
       return;
     }
     const captureUs = this.#clock.map(frame.timestamp, this.#nowMs() * 1000);
-    const rotation = ((((frame as { rotation?: number }).rotation ?? 0) / 90) & 3) as 0 | 1 | 2 | 3;
+    const rotation = rotationOf(frame);
     const stamped = new VideoFrame(frame, { timestamp: captureUs });
     frame.close();
     try {
@@ -140,11 +146,18 @@ export class VideoSender {
       this.#source = { width: -1, height: -1 };
     }
     if (this.#source.width < 0) return false;
-    const { width, height } = frame.visibleRect ?? { width: frame.codedWidth, height: frame.codedHeight };
+    // Chromium leaves the scaling that was asked of a camera to whoever uses the picture: only the shown size tells.
+    const { displayWidth, displayHeight } = frame;
+    const upright = rotationOf(frame) % 2 === 0;
+    const [width, height] = upright ? [displayWidth, displayHeight] : [displayHeight, displayWidth];
     if (width !== this.#source.width || height !== this.#source.height) {
       this.#source = { width, height };
+      const order = distinct(this.#order, this.#source);
+      const others = order.length !== this.#ordered;
+      if (others) this.#adaptation = new Adaptation(order);
+      this.#ordered = order.length;
       this.#apply();
-      if (!this.#announced) this.#announce("start");
+      if (!this.#announced || others) this.#announce("start");
       this.#announced = true;
     }
     return true;
@@ -282,6 +295,11 @@ class LayerEncoder {
       payload,
     );
   }
+}
+
+/** Quarter turns that the picture needs, where the browser says so. */
+function rotationOf(frame: VideoFrame): 0 | 1 | 2 | 3 {
+  return ((((frame as { rotation?: number }).rotation ?? 0) / 90) & 3) as 0 | 1 | 2 | 3;
 }
 
 /** "L1T2" where the browser can encode it, else null: every frame is then needed by the next. */

@@ -15,6 +15,18 @@ const stats: WorkerStats = {
   ],
   outgoing: [],
   senders: [],
+  counters: {
+    malformed: 0,
+    stray: 0,
+    looped: 0,
+    foreign: 0,
+    oversized: 0,
+    misplaced: 0,
+    junk: 0,
+    unknown: 0,
+    flooded: 0,
+    failed: 0,
+  },
   own: [],
 };
 

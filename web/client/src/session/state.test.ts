@@ -73,7 +73,19 @@ function stats(change: Partial<IncomingStats>, also: Partial<WorkerStats> = {}):
     audioRms: 0,
     ...change,
   };
-  const all = { atMs: 0, links: [], incoming: [incoming], outgoing: [], senders: [], own: [], ...also };
+  const counters = {
+    malformed: 0,
+    stray: 0,
+    looped: 0,
+    foreign: 0,
+    oversized: 0,
+    misplaced: 0,
+    junk: 0,
+    unknown: 0,
+    flooded: 0,
+    failed: 0,
+  };
+  const all = { atMs: 0, links: [], incoming: [incoming], outgoing: [], senders: [], counters, own: [], ...also };
   return worker({ type: "stats", stats: all });
 }
 const ana = (model: Model, nowMs = 0) => roomState(model, nowMs).others.find(({ node }) => node === 2);

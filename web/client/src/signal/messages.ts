@@ -240,7 +240,7 @@ export type ServerMessage = {
  * What a node can do.
  */
 export type Capabilities = {
-  /** Encoded frames over data channels in a worker: without it a node can neither send nor receive (until relays). */
+  /** Encoded frames over data channels in a worker: without it a node can neither send nor receive. */
   frames: boolean;
   /** May be asked to forward other people's streams. */
   forward: boolean;

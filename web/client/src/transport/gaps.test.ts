@@ -112,7 +112,7 @@ describe("a frame that came before", () => {
     const gaps = fed([1, 2, 3, 4]);
     expect(gaps.accept(picture(0, { key: true, generation: 2 }), 5)).toBe("restart");
     expect(gaps.accept(picture(1, { generation: 2 }), 6)).toBe("new");
-    expect(gaps.accept(picture(3, { generation: 1 }), 7)).toBe("new");
+    expect(gaps.accept(picture(3, { generation: 1 }), 7)).toBe("duplicate");
     expect(gaps.whole).toBe(true);
   });
 
@@ -168,4 +168,30 @@ test("sound is counted, never asked for", () => {
   expect(poll(gaps, 100)).toEqual({ ask: [], gone: null, lost: [] });
   poll(gaps, 2000);
   expect(gaps.lost).toBe(1);
+});
+
+describe("a frame of an older generation", () => {
+  const restarted = () => {
+    const gaps = fed([]);
+    gaps.accept(picture(100, { key: true, generation: 1 }), 0);
+    expect(gaps.accept(picture(0, { key: true, generation: 2 }), 1)).toBe("restart");
+    return gaps;
+  };
+
+  test("that comes late under a higher number changes nothing", () => {
+    for (const number of [101, 5000]) {
+      const gaps = restarted();
+      expect(gaps.accept(picture(number, { generation: 1 }), 2)).toBe("duplicate");
+      expect([gaps.generation, gaps.highest, gaps.pending]).toEqual([2, 0, 0]);
+      expect(gaps.accept(picture(2, { generation: 2 }), 3)).toBe("new");
+    }
+  });
+
+  test("is believed when thirty come on end: the newer generation was forged", () => {
+    const gaps = restarted();
+    const verdicts = Array.from({ length: 40 }, (_, n) => gaps.accept(picture(102 + 2 * n, { generation: 1 }), n));
+    expect(verdicts.indexOf("restart")).toBe(29);
+    expect(verdicts.slice(30).every((verdict) => verdict === "new")).toBe(true);
+    expect(gaps.generation).toBe(1);
+  });
 });

@@ -20,7 +20,10 @@ export const MAX_TRIES = 3;
 export const GIVE_UP_MS = 600;
 /** How long a frame given up may still come by itself and count as new. */
 const KEEP_MS = 1000;
-/** A jump back by more than this for `STALE_RUN` frames on end is a sender that counts anew, or an earlier forgery. */
+/**
+ * A jump back by more than this, or an older generation, for `STALE_RUN` frames on end is a sender that counts anew, or
+ * an earlier forgery.
+ */
 const STALE_DISTANCE = 2048;
 const STALE_RUN = 30;
 /** A request may die on the way (a parent changes, an encoder restarts): it is repeated while nothing can be decoded. */
@@ -77,7 +80,9 @@ export class Gaps {
       this.restart(h, now);
       return "new";
     }
-    if (n > this.highest) {
+    // Under one sealer numbers go on, so a higher number under an older generation is of another count, and late.
+    const late = n > this.highest && isNewer(this.generation, h.generation);
+    if (n > this.highest && !late) {
       if (n - this.highest > MAX_MISSING) {
         this.restart(h, now);
         return "restart";
@@ -106,7 +111,7 @@ export class Gaps {
       this.took(h, now);
       return "new";
     }
-    if (this.highest - n > STALE_DISTANCE && n > this.lastStale) {
+    if ((late || this.highest - n > STALE_DISTANCE) && n > this.lastStale) {
       this.lastStale = n;
       this.staleRun += 1;
       if (this.staleRun >= STALE_RUN) {

@@ -86,7 +86,7 @@ describe("silence", () => {
     const nothing = () => {};
     const silence = (peer: number) => silent.push(peer);
     const events = { frame: nothing, control: nothing, slots: nothing, room: nothing, silent: silence };
-    const link = new Link(2, channels, events, () => now);
+    const link = new Link(2, channels, events, () => now, SILENCE_REPORT_MS);
     for (; now < 300; now += 10) link.tick();
     now += 10_000;
     link.tick();

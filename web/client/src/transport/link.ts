@@ -15,6 +15,8 @@ export const PROBE_MS = 500;
 export const SILENCE_MS = 100;
 /** And reported when it has lasted so much longer. */
 export const SILENCE_REPORT_MS = 500;
+/** On a socket, where a heartbeat stands behind the picture that is on its way: 250 kB at 1 Mbit/s. */
+export const SOCKET_SILENCE_REPORT_MS = 2_000;
 /** Control messages handled per second and peer, with a burst of as many; the rest is dropped and counted. */
 const CONTROL_PER_S = 500;
 /** A worker that was stopped (laptop lid, debugger) for longer than this did not hear its peers: start over. */
@@ -34,6 +36,13 @@ export interface Channel {
   onbufferedamountlow: ((this: never, event: Event) => unknown) | null;
   send(data: string | Uint8Array<ArrayBuffer>): void;
   close(): void;
+}
+
+/** What a link consists of. */
+export interface LinkChannels {
+  readonly video: Channel;
+  readonly audio: Channel;
+  readonly control: Channel;
 }
 
 export interface LinkEvents {
@@ -71,6 +80,7 @@ export class Link implements Neighbour {
   private readonly controls: Channel;
   private readonly events: LinkEvents;
   private readonly now: () => number;
+  private readonly silenceReportMs: number;
   private closed = false;
   private heardAt: number | null = null;
   private sentAt = 0;
@@ -87,12 +97,14 @@ export class Link implements Neighbour {
 
   constructor(
     peer: number,
-    channels: { video: Channel; audio: Channel; control: Channel },
+    channels: LinkChannels,
     events: LinkEvents,
     now: () => number,
+    silenceReportMs: number,
     fedByEncoders = false,
   ) {
     this.peer = peer;
+    this.silenceReportMs = silenceReportMs;
     this.fedByEncoders = fedByEncoders;
     this.video = channels.video;
     this.audio = channels.audio;
@@ -173,7 +185,7 @@ export class Link implements Neighbour {
     else if (stalled > STALL_MS) this.heardAt += stalled;
     if (now - this.sentAt >= HEARTBEAT_MS || now - this.probedAt >= PROBE_MS) this.beat(now);
     const quiet = now - this.heardAt;
-    if (!this.silenceReported && quiet >= Math.max(SILENCE_MS, this.rtt.bound(0)) + SILENCE_REPORT_MS) {
+    if (!this.silenceReported && quiet >= Math.max(SILENCE_MS, this.rtt.bound(0)) + this.silenceReportMs) {
       this.silenceReported = true;
       this.events.silent(this.peer);
     }

@@ -1,6 +1,16 @@
 import { describe, expect, test } from "vitest";
 import { decodeHeader, type Header } from "../frame/header.ts";
-import { AUDIO_LIMIT_BYTES, CHOKED_BYTES, CHOKED_MS, HARD_MS, Lane, Outbox, type Port, SOFT_MS } from "./queue.ts";
+import {
+  AUDIO_LIMIT_BYTES,
+  CHOKED_BYTES,
+  CHOKED_MS,
+  HARD_MS,
+  Lane,
+  MAX_ITEMS,
+  Outbox,
+  type Port,
+  SOFT_MS,
+} from "./queue.ts";
 import type { Stored } from "./ring.ts";
 import { frame } from "./simulation.ts";
 
@@ -302,5 +312,44 @@ describe("pacing", () => {
     }
     expect(wire.numbers()).toEqual([3, 4, 5]);
     expect(lane.framesResent).toBe(2);
+  });
+});
+
+describe("what waits", () => {
+  const SMALL = stored({ key: true, size: 40 }).sealed.byteLength;
+
+  test("is bounded in number, however small the frames are", () => {
+    const { wire, lane } = setup([0, 1]);
+    wire.video = 1;
+    for (let n = 0; n < 10 * MAX_ITEMS; n += 1) {
+      lane.offer(stored({ number: n, key: true, spatial: n % 2, size: 40 }), 0);
+    }
+    lane.bound(0);
+    expect(lane.bytes / SMALL).toBeLessThanOrEqual(MAX_ITEMS);
+  });
+
+  test("to begin a layer with is bounded too: beyond that it begins at the next key frame", () => {
+    const { lane } = setup([]);
+    const frames = Array.from({ length: MAX_ITEMS + 1 }, (_, n) => stored({ number: n, key: n === 0, size: 40 }));
+    lane.start(0, frames, 0);
+    expect(lane.bytes).toBe(0);
+    expect(lane.wantsKey(0, true)).toEqual([0]);
+    lane.start(0, frames.slice(1), 0);
+    expect(lane.bytes / SMALL).toBe(MAX_ITEMS);
+  });
+
+  test("goes in three turns: repairs, what a layer begins with, what comes; each by age", () => {
+    const { outbox, lane, wire } = setup([0]);
+    wire.video = 1;
+    lane.offer(stored({ number: 8, key: true }), 1);
+    lane.offer(stored({ number: 9, farthest: 1, nearest: 1 }), 2);
+    lane.start(1, [stored({ number: 3, spatial: 1, key: true }), stored({ number: 4, spatial: 1 })], 3);
+    lane.resend(stored({ number: 6 }), 4);
+    lane.resend(stored({ number: 5 }), 5);
+    for (let n = 0; n < 6; n += 1) {
+      wire.video = 0;
+      outbox.pump(6);
+    }
+    expect(wire.numbers()).toEqual([6, 5, 3, 4, 8, 9]);
   });
 });

@@ -9,6 +9,9 @@
  * A lane is paced to its allotted rate and bounded in age and bytes. Over the soft bound droppable frames go; over the
  * hard bound everything up to the next key frame, highest layer first, and the lane then wants a key frame. Nothing
  * here looks at another child's outbox.
+ *
+ * Repairs go first, then what a layer begins with, then what comes. Each of the three is a queue in order of time, so
+ * whether something has waited too long is a look at three fronts, however much waits.
  */
 import type { Header } from "../frame/header.ts";
 import { references, type Stored } from "./ring.ts";
@@ -40,6 +43,8 @@ const REPLAY_MS = 1500;
 const AFTER_KEY_MS = 1500;
 /** Least byte bound of a lane: two of the largest frames. Age is what bounds a lane in the ordinary case. */
 export const MIN_QUEUE_BYTES = 512 * 1024;
+/** Frames that may wait in each queue: more than 4 layers of 60 pictures a second bring within the longest bound. */
+export const MAX_ITEMS = 512;
 /** Sound waiting in its channel beyond this (over 5 s at 48 kbit/s) means that the link is dead. */
 export const AUDIO_LIMIT_BYTES = 32 * 1024;
 /** Two give-ups of a layer within this time, and the lane falls back to a lower one. */
@@ -69,8 +74,11 @@ interface Item {
   readonly header: Header;
   readonly sealed: Uint8Array;
   readonly at: number;
-  readonly kind: "live" | "replay" | "repair";
 }
+
+/** The queues of a lane, in the order in which they go. */
+const KINDS = ["repair", "replay", "live"] as const;
+type Kind = (typeof KINDS)[number];
 
 interface LayerState {
   /** `need`: nothing goes out before a key frame. */
@@ -93,7 +101,7 @@ export class Lane {
   pressure = 0;
   /** The highest layer that fits, as far as is known. */
   ceiling = Number.POSITIVE_INFINITY;
-  queue: Item[] = [];
+  private readonly queues: Record<Kind, Item[]> = { repair: [], replay: [], live: [] };
   private readonly dropped = new Map<number, Set<number>>();
   private readonly newest = new Map<number, { generation: number; number: number; at: number; told: boolean }>();
   private tokens: number;
@@ -124,13 +132,13 @@ export class Lane {
    * Frames that the child has already are not among them.
    */
   start(layer: number, frames: readonly Stored[] | null, now: number): void {
-    if (!frames) {
+    if (!frames || frames.length > MAX_ITEMS) {
       this.layers.set(layer, { state: "need", needSince: now, asked: Number.NEGATIVE_INFINITY, wait: 250 });
       return;
     }
     this.layers.set(layer, { state: "on", needSince: now, asked: Number.NEGATIVE_INFINITY, wait: 250 });
     this.dropped.delete(layer);
-    for (const f of frames) this.push({ header: f.header, sealed: f.sealed, at: now, kind: "replay" });
+    for (const f of frames) this.push("replay", { header: f.header, sealed: f.sealed, at: now });
   }
 
   stop(layer: number): void {
@@ -156,62 +164,61 @@ export class Lane {
       this.drop(header);
       return;
     }
-    this.push({ header, sealed, at: now, kind: "live" });
+    this.push("live", { header, sealed, at: now });
     this.bound(now);
   }
 
   /** Send a frame again, ahead of the others. False: over the budget for repairs, or not wanted. */
   resend(frame: Stored, now: number): boolean {
     this.fill(now);
-    if (this.layers.get(frame.header.spatial)?.state !== "on" || this.repairTokens <= 0) return false;
-    if (this.queue.some((i) => i.header.spatial === frame.header.spatial && i.header.number === frame.header.number)) {
-      return true;
-    }
+    const { spatial, number } = frame.header;
+    if (this.layers.get(spatial)?.state !== "on" || this.repairTokens <= 0) return false;
+    if (this.queues.repair.length >= MAX_ITEMS) return false;
+    if (this.waiting.some((i) => i.header.spatial === spatial && i.header.number === number)) return true;
     this.repairTokens -= frame.sealed.byteLength;
-    let at = 0;
-    while (this.queue[at]?.kind === "repair") at += 1;
-    this.queue.splice(at, 0, { header: frame.header, sealed: frame.sealed, at: now, kind: "repair" });
-    this.bytes += frame.sealed.byteLength;
+    this.push("repair", { header: frame.header, sealed: frame.sealed, at: now });
     this.framesResent += 1;
     return true;
   }
 
   /** When the next frame was queued, if it may go now; null otherwise. */
   ready(now: number): number | null {
-    const head = this.queue[0];
+    const kind = this.first;
+    const head = kind && this.queues[kind][0];
     if (!head) return null;
     this.fill(now);
-    return head.kind !== "live" || this.tokens > 0 ? head.at : null;
+    return kind !== "live" || this.tokens > 0 ? head.at : null;
   }
 
   take(now: number): Item | undefined {
-    const item = this.queue.shift();
+    const kind = this.first;
+    const item = kind && this.queues[kind].shift();
     if (!item) return undefined;
     const { key, droppable, spatial, generation, number } = item.header;
     if (key) this.keyTaken = now;
     // A repair is older than what was last sent live.
-    if (!droppable && item.kind !== "repair") this.newest.set(spatial, { generation, number, at: now, told: false });
+    if (!droppable && kind !== "repair") this.newest.set(spatial, { generation, number, at: now, told: false });
     const size = item.sealed.byteLength;
     this.bytes -= size;
-    if (item.kind === "live") this.tokens -= item.header.key ? Math.min(size, this.depth) : size;
+    if (kind === "live") this.tokens -= item.header.key ? Math.min(size, this.depth) : size;
     return item;
   }
 
   /** Keep the bounds; called on every frame and by the clock. */
   bound(now: number): void {
     const limit = Math.max(MIN_QUEUE_BYTES, (this.rateBps / 8000) * HARD_MS);
-    if (this.over(now, SOFT_MS, limit / 2)) {
-      const before = this.queue.length;
-      this.remove((item) => item.header.droppable && item.kind === "live", true);
-      if (this.queue.length < before) this.lastDrop = now;
+    if (this.over(now, SOFT_MS, limit / 2, MAX_ITEMS / 2)) {
+      const before = this.queues.live.length;
+      this.remove((item, kind) => item.header.droppable && kind === "live", true);
+      if (this.queues.live.length < before) this.lastDrop = now;
     }
     const hard = now - this.keyTaken < AFTER_KEY_MS ? AFTER_KEY_MS : HARD_MS;
-    if (!this.over(now, hard, limit)) return;
+    if (!this.over(now, hard, limit, MAX_ITEMS)) return;
     for (const layer of [...this.layers.keys()].sort((a, b) => b - a)) {
       this.giveUp(layer, now, true);
-      if (!this.over(now, hard, limit)) return;
+      if (!this.over(now, hard, limit, MAX_ITEMS)) return;
       this.giveUp(layer, now, false);
-      if (!this.over(now, hard, limit)) return;
+      if (!this.over(now, hard, limit, MAX_ITEMS)) return;
     }
   }
 
@@ -224,7 +231,7 @@ export class Lane {
   /** By the clock: pressure, fallback and return. `elapsed` since the last call, ms; `choked`: sound stands. */
   tick(now: number, elapsed: number, choked = false): void {
     this.bound(now);
-    const held = choked || this.over(now, SOFT_MS, MIN_QUEUE_BYTES / 2);
+    const held = choked || this.over(now, SOFT_MS, MIN_QUEUE_BYTES / 2, MAX_ITEMS / 2);
     const pressed = held || now - this.lastDrop < DROP_ECHO_MS || this.starving;
     this.chokedMs = Math.max(0, this.chokedMs + (choked ? elapsed : -elapsed / 10));
     if (this.chokedMs >= (now - this.returnedAt < FALLBACK_MS ? CHOKED_AGAIN_MS : CHOKED_MS)) {
@@ -285,17 +292,37 @@ export class Lane {
     this.repairTokens = Math.min(this.depth, this.repairTokens + rate * REPAIR_SHARE * elapsed);
   }
 
-  private over(now: number, age: number, bytes: number): boolean {
-    if (this.bytes > bytes) return true;
-    return this.queue.some((item) => now - item.at > (item.kind === "live" ? age : Math.max(age, REPLAY_MS)));
+  private over(now: number, age: number, bytes: number, items: number): boolean {
+    const { repair, replay, live } = this.queues;
+    const waits = (queue: readonly Item[], most: number) => queue[0] !== undefined && now - queue[0].at > most;
+    const patient = Math.max(age, REPLAY_MS);
+    return (
+      this.bytes > bytes ||
+      live.length > items ||
+      replay.length > MAX_ITEMS ||
+      waits(live, age) ||
+      waits(replay, patient) ||
+      waits(repair, patient)
+    );
+  }
+
+  /** Which queue's turn it is. */
+  private get first(): Kind | null {
+    return KINDS.find((kind) => this.queues[kind].length > 0) ?? null;
+  }
+
+  /** All that waits, in the order in which it goes. */
+  private get waiting(): Item[] {
+    return KINDS.flatMap((kind) => this.queues[kind]);
   }
 
   /** Drop a layer's frames: up to a young key frame in the queue if one may be kept, else up to the next to come. */
   private giveUp(layer: number, now: number, keep: boolean): void {
     const state = this.layers.get(layer);
     if (!state) return;
-    const key = this.queue.findLastIndex((i) => i.header.spatial === layer && i.header.key);
-    const fresh = keep && key > 0 && now - (this.queue[key]?.at ?? now) <= HARD_MS / 2 ? this.queue[key] : undefined;
+    const waiting = this.waiting;
+    const key = waiting.findLastIndex((i) => i.header.spatial === layer && i.header.key);
+    const fresh = keep && key > 0 && now - (waiting[key]?.at ?? now) <= HARD_MS / 2 ? waiting[key] : undefined;
     let passed = false;
     this.remove((item) => {
       if (item === fresh) passed = true;
@@ -326,21 +353,20 @@ export class Lane {
     this.calmSince = now;
   }
 
-  private push(item: Item): void {
-    this.queue.push(item);
+  private push(kind: Kind, item: Item): void {
+    this.queues[kind].push(item);
     this.bytes += item.sealed.byteLength;
   }
 
-  private remove(which: (item: Item) => boolean, count = false): void {
-    const kept: Item[] = [];
-    for (const item of this.queue) {
-      if (!which(item)) kept.push(item);
-      else {
-        this.bytes -= item.sealed.byteLength;
-        if (count) this.drop(item.header);
-      }
+  private remove(which: (item: Item, kind: Kind) => boolean, count = false): void {
+    for (const kind of KINDS) {
+      this.queues[kind] = this.queues[kind].filter((item) => {
+        const goes = which(item, kind);
+        if (goes) this.bytes -= item.sealed.byteLength;
+        if (goes && count) this.drop(item.header);
+        return !goes;
+      });
     }
-    this.queue = kept;
   }
 
   private drop(header: Header): void {

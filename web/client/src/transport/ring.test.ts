@@ -119,3 +119,28 @@ describe("key requests", () => {
     expect(keys.due(9000)).toEqual([]);
   });
 });
+
+describe("what comes after a number", () => {
+  const of = (number: number, generation: number, key = false) => stored({ number, generation, key }, number);
+
+  test("is nothing for a child that is ahead by a little under the same generation", () => {
+    const ring = filled();
+    expect(numbers(ring.after(0, 1, 20, 20))).toEqual([]);
+    expect(ring.after(0, 1, 14 + 256, 20)).toBeNull();
+  });
+
+  test("is unknown for a number of an earlier count, whether it lies above or among those that are here", () => {
+    const ring = new Ring();
+    for (const f of [of(0, 2, true), of(1, 2), of(2, 2)]) ring.add(f);
+    expect(ring.after(0, 1, 90, 2)).toBeNull();
+    expect(ring.after(0, 1, 1, 2)).toBeNull();
+    expect(numbers(ring.after(0, 2, 1, 2))).toEqual([2]);
+  });
+
+  test("goes on across a change of the key under which numbers go on", () => {
+    const ring = new Ring();
+    for (const f of [of(0, 1, true), of(1, 1), of(2, 2), of(3, 2)]) ring.add(f);
+    expect(numbers(ring.after(0, 1, 1, 3))).toEqual([2, 3]);
+    expect(ring.after(0, 3, 3, 3)).toBeNull();
+  });
+});

@@ -103,8 +103,9 @@ export class Ring {
   after(layer: number, generation: number, number: number, now: number): Stored[] | null {
     const l = this.layers.get(layer);
     if (!l || l.frames.size === 0 || isNewer(generation, l.generation)) return null;
-    if (number > l.highest) return number - l.highest < 256 ? [] : null;
-    if (l.frames.get(number) === undefined) return null;
+    // Under an older generation a higher number is of another count, and says nothing about this one.
+    if (number > l.highest) return generation === l.generation && number - l.highest < 256 ? [] : null;
+    if (l.frames.get(number)?.header.generation !== generation) return null;
     const frames: Stored[] = [];
     for (const n of [...l.frames.keys()].sort((a, b) => a - b)) {
       const frame = l.frames.get(n);

@@ -3,9 +3,16 @@
  * others and takes its own; says `ready` and `silent` to the page. The clock is the worker's: call `tick` every 10 ms.
  */
 import type { StreamRef } from "../signal/messages.ts";
-import type { FromWorker, IncomingStats, LinkStats, OutgoingStats } from "../worker/messages.ts";
-import { type Channel, Link, type LinkCounters } from "./link.ts";
-import { Router, type RouterCounters } from "./router.ts";
+import type { FromWorker, IncomingStats, LinkStats, OutgoingStats, TransportCounters } from "../worker/messages.ts";
+import {
+  type Channel,
+  Link,
+  type LinkChannels,
+  type LinkCounters,
+  SILENCE_REPORT_MS,
+  SOCKET_SILENCE_REPORT_MS,
+} from "./link.ts";
+import { Router } from "./router.ts";
 import { RtpChannels } from "./rtp-channels.ts";
 import { RELAY_SUBPROTOCOL, type RelayDoor, type Socket, SocketChannels } from "./socket-channels.ts";
 import { Trace, type TraceRecord } from "./trace.ts";
@@ -40,7 +47,7 @@ export interface TransportStats {
   links: LinkStats[];
   incoming: IncomingTransportStats[];
   outgoing: OutgoingStats[];
-  counters: RouterCounters & LinkCounters;
+  counters: TransportCounters;
 }
 
 const NO_LINK_COUNTERS: LinkCounters = { junk: 0, unknown: 0, flooded: 0, failed: 0 };
@@ -71,14 +78,10 @@ export class Transport implements TransportSide {
 
   /** Take over a link's channels, open or not. A second link to the same peer replaces the first. */
   openLink(peer: number, video: Channel, audio: Channel, control: Channel): void {
-    this.open(peer, { video, audio, control }, false);
+    this.open(peer, { video, audio, control }, SILENCE_REPORT_MS, false);
   }
 
-  private open(
-    peer: number,
-    channels: { video: Channel; audio: Channel; control: Channel },
-    fedByEncoders: boolean,
-  ): void {
+  private open(peer: number, channels: LinkChannels, silenceReportMs: number, fedByEncoders: boolean): void {
     this.closeLink(peer);
     const link = new Link(
       peer,
@@ -91,6 +94,7 @@ export class Transport implements TransportSide {
         slots: (from, pairs) => this.post({ type: "slots", peer: from, pairs }),
       },
       this.now,
+      silenceReportMs,
       fedByEncoders,
     );
     this.links.set(peer, link);
@@ -99,7 +103,6 @@ export class Transport implements TransportSide {
 
   /** Open a link to a relay; `relay` tells how it goes. */
   openRelay(peer: number, door: RelayDoor): void {
-    this.closeLink(peer);
     const { token } = door;
     const socket = new SocketChannels(door, {
       connect: this.connect,
@@ -107,14 +110,14 @@ export class Transport implements TransportSide {
       random: Math.random,
       state: (news) => this.post({ type: "relay", peer, token, news }),
     });
-    this.openLink(peer, socket.video, socket.audio, socket.control);
+    this.open(peer, socket, SOCKET_SILENCE_REPORT_MS, false);
     this.sockets.set(peer, socket);
   }
 
   /** Take over the control channel of a link to a relay by RTP. Its frames come by `arrived`. */
   openRtp(peer: number, token: string, control: Channel): void {
     const channels = new RtpChannels(token, control);
-    this.open(peer, channels, true);
+    this.open(peer, channels, SILENCE_REPORT_MS, true);
     this.rtp.set(peer, channels);
   }
 
@@ -179,7 +182,7 @@ export class Transport implements TransportSide {
 
   stats(now: number = this.now()): TransportStats {
     const links: LinkStats[] = [];
-    const counters = { ...this.router.counters, ...this.past };
+    const counters: TransportCounters = { ...this.router.counters, ...this.past };
     for (const link of this.links.values()) {
       links.push({
         peer: link.peer,

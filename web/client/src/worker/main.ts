@@ -216,7 +216,7 @@ class MediaWorker {
   }
 
   #stats(): WorkerStats {
-    const { links, incoming, outgoing } = this.#transport.stats();
+    const { links, incoming, outgoing, counters } = this.#transport.stats();
     return {
       atMs: performance.timeOrigin + performance.now(),
       links,
@@ -226,6 +226,7 @@ class MediaWorker {
       })),
       outgoing,
       senders: this.#players.openers.stats(),
+      counters,
       own: this.#own.stats(),
     };
   }

@@ -3,6 +3,8 @@
  * worker owns everything that touches a frame: sender keys and counters, codecs, data channels, forwarding, playing.
  */
 import type { StreamRef } from "../signal/messages.ts";
+import type { LinkCounters } from "../transport/link.ts";
+import type { RouterCounters } from "../transport/router.ts";
 import type { RelayDoor, RelayNews } from "../transport/socket-channels.ts";
 import type { TraceRecord } from "../transport/trace.ts";
 
@@ -112,8 +114,12 @@ export interface WorkerStats {
   incoming: IncomingStats[];
   outgoing: OutgoingStats[];
   senders: SenderStats[];
+  /** What is counted neither by stream nor by sender, malformed frames first of all; of all links together. */
+  counters: TransportCounters;
   own: OwnStats[];
 }
+
+export type TransportCounters = RouterCounters & LinkCounters;
 
 export interface LinkStats {
   peer: Node;

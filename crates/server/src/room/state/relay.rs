@@ -7,6 +7,10 @@ use crate::signal::message::{ErrorCode, Node, Policy, ServerMessage};
 use grove_relay::Event;
 use grove_tree::{Fact, Kind, Millis, NodeFacts};
 
+/// A relay that drops the room again within this time is asked in only at its end: a fault at every entry must not take a
+/// processor.
+const FAULT_PAUSE: Millis = 5_000;
+
 /// Is the relay in the room's plan?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -64,6 +68,8 @@ impl Room {
         });
         if !never_relay {
             self.enter_relay(now);
+        } else {
+            self.relay_due = None;
         }
         // What the new policy moves away from the relay is moved politely; only then the relay goes.
         self.fact(Fact::Policy(planned), now);
@@ -85,6 +91,7 @@ impl Room {
             Standing::Out => {}
         }
         self.relay = Standing::In;
+        self.relay_due = None;
         if let Some(orders) = self.wiring.relay() {
             orders.enter();
         }
@@ -119,6 +126,11 @@ impl Room {
                 let stream = wiring::stream_ref(grove_tree::StreamId(stream.0));
                 self.ready(RELAY, stream, parent, now);
             }
+            Event::Left { .. } => {
+                let again = self.relay_fault.replace(now);
+                let due = again.map_or(now, |last| now.max(last + FAULT_PAUSE));
+                self.renew_relay(due, now);
+            }
             Event::Report { report, .. } => self.report(RELAY, &relay::report(&report), now),
         }
     }
@@ -132,12 +144,24 @@ impl Room {
             return;
         }
         orders.set_instance(instance);
+        self.renew_relay(now, now);
+    }
+
+    /// The relay has lost everything of this room. Where it stood it comes in anew when it is due, over new links.
+    fn renew_relay(&mut self, due: Millis, now: Millis) {
         let was = self.relay;
         if was != Standing::Out {
             self.fact(Fact::Failed(wiring::node_id(RELAY)), now);
             self.remove_relay(now);
         }
         if was == Standing::In {
+            self.relay_due = Some(due);
+        }
+        self.handle_relay_due(now);
+    }
+
+    pub(super) fn handle_relay_due(&mut self, now: Millis) {
+        if self.relay_due.take_if(|due| *due <= now).is_some() {
             self.enter_relay(now);
         }
     }

@@ -353,3 +353,15 @@ fn a_relay_shows_nothing_and_starts_nothing() {
     plan.handle(Fact::Wants(STREAM, NodeId(2), None), 2);
     assert_eq!(edges(&plan), [(RELAY, 1, 0), (2, RELAY, 0)]);
 }
+
+#[test]
+fn ten_senders_with_uplinks_for_five_take_fifty_copies_from_the_relay_and_lack_nothing() {
+    let mut facts: Vec<Fact> = (1..=10).map(|id| node(id, 5)).chain([relay()]).collect();
+    facts.extend((1..=10).map(|id| Fact::Stream(StreamId(id), NodeId(id), plain())));
+    let mut plan = room(Policy::Auto, &facts);
+    settle(&mut plan, 0);
+    let edges = edges(&plan);
+    assert!(edges.iter().all(|edge| edge.2 == 1));
+    let copies = |from: u32| edges.iter().filter(|edge| edge.1 == from).count();
+    assert_eq!((copies(RELAY), edges.len()), (50, 100));
+}
