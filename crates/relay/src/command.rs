@@ -146,6 +146,16 @@ pub enum Command {
         /// What it will show.
         token: Token,
     },
+    /// `peer` offers to open its link, which was ordered, by RTP, or to change one that is open. Answered by
+    /// [`Event::Answer`](crate::Event::Answer).
+    Offer {
+        /// Which room.
+        room: Room,
+        /// Who offers.
+        peer: Node,
+        /// The session description.
+        sdp: String,
+    },
     /// No edge uses the link any more: close it, and expect it no longer.
     Unlink {
         /// Which room.
@@ -202,6 +212,7 @@ impl Command {
             Command::Enter { room, .. }
             | Command::Leave { room }
             | Command::Link { room, .. }
+            | Command::Offer { room, .. }
             | Command::Unlink { room, .. }
             | Command::Feed { room, .. }
             | Command::Release { room, .. }

@@ -22,11 +22,14 @@ use crate::event::{Event, Stats};
 use crate::relay::{
     Close, Incoming, Input, Link, Micros, Outgoing, Output, Refused, Relay, Settings,
 };
+use crate::udp::{Datagram, Now, Port, Udp};
 
 /// Bytes of messages that one link may have on the way to the task: four of the largest.
 const INBOUND_BYTES: usize = 1 << 20;
 /// What a message costs beside its bytes.
 const MESSAGE_BYTES: usize = 256;
+/// Datagrams taken in one go, ahead of everything else that waits.
+const BATCH: usize = 64;
 /// How often [`Handle::stats`] sees new figures.
 const STATS_EVERY: Duration = Duration::from_secs(1);
 
@@ -231,9 +234,13 @@ impl Ended {
     }
 }
 
-/// Runs a relay in a task of its own, on the current tokio runtime: a handle on it, and its events. Events that nobody
+/// Runs a relay in a task of its own, on the current tokio runtime: a handle on it, and its events. With a UDP port links
+/// can be made by RTP. Events that nobody
 /// takes pile up: take them.
-pub fn spawn(settings: Settings) -> (Handle, mpsc::UnboundedReceiver<Event>) {
+pub fn spawn(
+    settings: Settings,
+    udp: Option<Arc<Udp>>,
+) -> (Handle, mpsc::UnboundedReceiver<Event>) {
     let (messages, inbox) = mpsc::unbounded_channel();
     let (events, told) = mpsc::unbounded_channel();
     let (publish, stats) = watch::channel(Stats::default());
@@ -244,6 +251,7 @@ pub fn spawn(settings: Settings) -> (Handle, mpsc::UnboundedReceiver<Event>) {
     };
     let driver = Driver {
         relay: Relay::new(settings),
+        port: udp.map(Port::new),
         started: Instant::now(),
         links: HashMap::new(),
         messages: messages.downgrade(),
@@ -270,6 +278,7 @@ struct Socket {
 
 struct Driver {
     relay: Relay,
+    port: Option<Port>,
     started: Instant,
     /// Looked up by key only.
     links: HashMap<Link, Socket>,
@@ -286,12 +295,24 @@ impl Driver {
                 .relay
                 .poll_timeout()
                 .map(|deadline| self.started + Duration::from_micros(deadline.at));
-            let wake = due.map_or(stats_at, |due| due.min(stats_at));
+            let port = self
+                .port
+                .as_ref()
+                .and_then(Port::next)
+                .map(Instant::from_std);
+            let wake = due.into_iter().chain(port).fold(stats_at, Instant::min);
+            let datagram = async {
+                match &mut self.port {
+                    Some(port) => port.receive().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(message) => self.guarded(|driver| driver.handle(message)),
                     None => return,
                 },
+                Some(datagram) = datagram => self.take(datagram),
                 () = sleep_until(wake) => {}
             }
             let now = self.now();
@@ -299,6 +320,10 @@ impl Driver {
                 let due = driver.relay.poll_timeout();
                 if due.is_some_and(|deadline| deadline.at <= now) {
                     driver.relay.handle_timeout(now);
+                }
+                let now = driver.both();
+                if let Some(port) = &mut driver.port {
+                    port.tick(&mut driver.relay, now);
                 }
             });
             self.flush();
@@ -321,10 +346,77 @@ impl Driver {
         self.started.elapsed().as_micros() as Micros
     }
 
+    fn both(&self) -> Now {
+        Now {
+            instant: Instant::now().into_std(),
+            micros: self.now(),
+        }
+    }
+
+    /// Takes a datagram, and those that have come meanwhile.
+    fn take(&mut self, datagram: Datagram) {
+        let mut next = Some(datagram);
+        for _ in 0..BATCH {
+            let now = self.both();
+            let (Some(datagram), Some(port)) = (next, &mut self.port) else {
+                return;
+            };
+            port.datagram(&datagram, now);
+            // At once, each: a link's own messages stay in order, and no queue of its grows.
+            self.guarded(|driver| {
+                driver.poll_port();
+            });
+            next = match &mut self.port {
+                Some(port) => port.try_receive(),
+                None => None,
+            };
+        }
+        if let (Some(datagram), Some(port)) = (next, &mut self.port) {
+            let now = self.started.elapsed().as_micros() as Micros;
+            let instant = Instant::now().into_std();
+            port.datagram(
+                &datagram,
+                Now {
+                    instant,
+                    micros: now,
+                },
+            );
+        }
+    }
+
+    /// True when the core may have something to say.
+    fn poll_port(&mut self) -> bool {
+        let now = self.both();
+        let Some(port) = &mut self.port else {
+            return false;
+        };
+        port.poll(&mut self.relay, now)
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = self.both();
+        if let Command::Offer { room, peer, sdp } = command {
+            let answer = match &mut self.port {
+                Some(port) => port.offer((room, peer), &sdp, &mut self.relay, now),
+                None => String::new(),
+            };
+            let _ = self.events.send(Event::Answer {
+                room,
+                peer,
+                sdp: answer,
+            });
+            return;
+        }
+        self.relay.handle_command(command.clone(), now.micros);
+        if let Some(port) = &mut self.port {
+            port.ordered(&command, &mut self.relay, now);
+        }
+    }
+
     fn handle(&mut self, message: Message) {
         let now = self.now();
         match message {
-            Message::Command(command) => self.relay.handle_command(command, now),
+            Message::Command(command) => self.command(command),
             Message::Attach(token, answer) => {
                 let attached = self.attach(token, now);
                 // Nobody waits any more: what was made is dropped, and that closes the link.
@@ -389,22 +481,46 @@ impl Driver {
         })
     }
 
+    /// Carries out what the core wants done, and what that makes of the port's links.
     fn flush(&mut self) {
+        loop {
+            self.flush_core();
+            let mut told = false;
+            self.guarded(|driver| told = driver.poll_port());
+            if !told {
+                return;
+            }
+        }
+    }
+
+    fn flush_core(&mut self) {
         while let Some(output) = self.relay.poll_output() {
             match output {
                 Output::Event(event) => {
                     let _ = self.events.send(event);
                 }
-                Output::Send(link, Outgoing::Close(close)) => {
-                    if let Some(socket) = self.links.remove(&link) {
-                        socket.ended.send_replace(Some(close));
-                    }
+                Output::Send(link, message) => self.send(link, message),
+            }
+        }
+    }
+
+    fn send(&mut self, link: Link, message: Outgoing) {
+        let now = self.both();
+        let message = match &mut self.port {
+            Some(port) => port.send(link, message, &mut self.relay, now),
+            None => Some(message),
+        };
+        match message {
+            None => {}
+            Some(Outgoing::Close(close)) => {
+                if let Some(socket) = self.links.remove(&link) {
+                    socket.ended.send_replace(Some(close));
                 }
-                Output::Send(link, message) => {
-                    if let Some(Socket { shared, queue, .. }) = self.links.get(&link) {
-                        shared.queued.fetch_add(message.bytes(), Ordering::AcqRel);
-                        let _ = queue.send(message);
-                    }
+            }
+            Some(message) => {
+                if let Some(Socket { shared, queue, .. }) = self.links.get(&link) {
+                    shared.queued.fetch_add(message.bytes(), Ordering::AcqRel);
+                    let _ = queue.send(message);
                 }
             }
         }

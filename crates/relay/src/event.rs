@@ -21,6 +21,15 @@ pub enum Event {
         /// The other end.
         peer: Node,
     },
+    /// The answer to an offer of `peer`.
+    Answer {
+        /// Which room.
+        room: Room,
+        /// Who offered.
+        peer: Node,
+        /// The session description; empty when there is no link by RTP.
+        sdp: String,
+    },
     /// The link to `peer` does not carry: once per silence. An order that a new link be made is for the room to give.
     Lost {
         /// Which room.

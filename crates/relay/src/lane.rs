@@ -103,6 +103,10 @@ impl Lane {
         self.rate_bps = rate_bps.max(MIN_RATE_BPS);
     }
 
+    pub(crate) fn rate_bps(&self) -> u64 {
+        self.rate_bps
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -36,6 +36,7 @@ pub mod rtp;
 mod stream;
 mod talk;
 mod tend;
+mod udp;
 
 pub use command::{Command, Layers, Node, Room, Stream, Token};
 pub use driver::{AttachError, Attached, Ended, Gone, Handle, Inbound, Outbound, spawn};
@@ -44,3 +45,4 @@ pub use relay::{
     Close, Deadline, Incoming, Input, Link, MAX_FRAME_BYTES, Micros, Outgoing, Output, Reason,
     Refused, Relay, Settings,
 };
+pub use udp::Udp;

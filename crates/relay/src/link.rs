@@ -97,6 +97,42 @@ impl Account {
     }
 }
 
+/// How far a link by RTP is given pictures ahead of its estimated rate: its own pacer spreads them, and nothing is looked at
+/// more often than each 10 ms.
+const AHEAD: Micros = 20 * MS;
+/// No estimate is taken for less: sound alone needs as much.
+const MIN_ESTIMATE_BPS: u64 = 100_000;
+
+/// Pictures that a link by RTP was given, as if they left at the estimated rate. Sound passes them there.
+#[derive(Debug)]
+struct Pace {
+    bps: u64,
+    /// Bytes that waited at that time.
+    waited: f64,
+    at: Micros,
+}
+
+impl Pace {
+    fn waits(&self, now: Micros) -> f64 {
+        let gone = self.bps as f64 / 8.0 * now.saturating_sub(self.at) as f64 / 1e6;
+        (self.waited - gone).max(0.0)
+    }
+
+    fn add(&mut self, bytes: usize, now: Micros) {
+        self.waited = self.waits(now) + bytes as f64;
+        self.at = now;
+    }
+
+    fn set(&mut self, bps: u64, now: Micros) {
+        self.add(0, now);
+        self.bps = bps.max(MIN_ESTIMATE_BPS);
+    }
+
+    fn ready(&self, now: Micros) -> bool {
+        self.waits(now) <= self.bps as f64 / 8.0 * AHEAD as f64 / 1e6
+    }
+}
+
 /// What a text message was.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Heard {
@@ -114,6 +150,8 @@ pub(crate) struct LinkState {
     pub loss: Loss,
     pub sent: Rate,
     account: Account,
+    /// A link by RTP has this instead of the account.
+    pace: Option<Pace>,
     opened_at: Micros,
     heard_at: Micros,
     /// `Common::stood` at that time.
@@ -141,6 +179,7 @@ impl LinkState {
             loss: Loss::default(),
             sent: Rate::default(),
             account: Account::default(),
+            pace: None,
             opened_at: now,
             heard_at: now,
             heard_stood: stood,
@@ -156,6 +195,30 @@ impl LinkState {
             budget_at: now,
             stands_since: None,
             moved_at: now,
+        }
+    }
+
+    /// The same by RTP, of which so many bit/s are believed to go out.
+    pub(crate) fn by_rtp(id: Link, bps: u64, stood: Micros, now: Micros) -> Self {
+        let pace = Pace {
+            bps: bps.max(MIN_ESTIMATE_BPS),
+            waited: 0.0,
+            at: now,
+        };
+        Self {
+            pace: Some(pace),
+            ..Self::new(id, stood, now)
+        }
+    }
+
+    pub(crate) fn is_rtp(&self) -> bool {
+        self.pace.is_some()
+    }
+
+    /// What the way to the peer carries, bit/s: for a link by RTP.
+    pub(crate) fn estimated(&mut self, bps: u64, now: Micros) {
+        if let Some(pace) = &mut self.pace {
+            pace.set(bps, now);
         }
     }
 
@@ -192,7 +255,11 @@ impl LinkState {
         if self.account.total() == 0 {
             self.moved_at = now;
         }
-        self.account.add(part, bytes);
+        match &mut self.pace {
+            None => self.account.add(part, bytes),
+            Some(pace) if part == Part::Video => pace.add(bytes, now),
+            Some(_) => {}
+        }
         self.sent_at = now;
         self.sent.add(bytes, now);
         common.send(self.id, message, now);
@@ -229,6 +296,9 @@ impl LinkState {
 
     /// The socket has taken every picture, and sound does not stand.
     pub(crate) fn drained(&self, now: Micros) -> bool {
+        if let Some(pace) = &self.pace {
+            return pace.ready(now);
+        }
         self.account.video == 0 && !self.choked(now)
     }
 

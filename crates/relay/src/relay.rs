@@ -11,6 +11,7 @@ use crate::command::{Command, Node, Room, Token};
 use crate::common::{Common, Owner};
 use crate::event::{Event, Lost, Size, Stats};
 use crate::frame::MS;
+use crate::link::LinkState;
 use crate::room::RoomState;
 
 /// Microseconds since a moment of the caller's choice.
@@ -64,6 +65,8 @@ pub enum Input {
     Came(Incoming),
     /// Of all that was handed to the link, so many bytes have not left yet.
     Unsent(usize),
+    /// By RTP: what the way to the peer carries, bit/s.
+    Bandwidth(u64),
     /// The socket is closed.
     Closed,
 }
@@ -205,7 +208,8 @@ impl Relay {
             return;
         };
         match command {
-            Command::Enter { .. } => {}
+            // Descriptions are between the peer and whoever has the sockets.
+            Command::Enter { .. } | Command::Offer { .. } => {}
             Command::Leave { .. } => self.leave(id, Close::Ordered),
             Command::Link { peer, token, .. } => {
                 let former = room.link(peer, token, common, now);
@@ -243,12 +247,27 @@ impl Relay {
 
     /// Opens the link that was ordered with this token. A second one replaces the first.
     pub fn handle_attach(&mut self, token: Token, now: Micros) -> Result<Link, Refused> {
-        let attached = self.attach(token, now);
+        self.open(token, None, now)
+    }
+
+    /// The same by RTP, of which `bps` bit/s are believed to go out. What waits on the way is not told to the core; it hands
+    /// out no more pictures than the estimate carries ([`Input::Bandwidth`]).
+    pub fn handle_attach_rtp(
+        &mut self,
+        token: Token,
+        bps: u64,
+        now: Micros,
+    ) -> Result<Link, Refused> {
+        self.open(token, Some(bps), now)
+    }
+
+    fn open(&mut self, token: Token, rtp: Option<u64>, now: Micros) -> Result<Link, Refused> {
+        let attached = self.attach(token, rtp, now);
         self.common.counters.refused += u64::from(attached.is_err());
         attached
     }
 
-    fn attach(&mut self, token: Token, now: Micros) -> Result<Link, Refused> {
+    fn attach(&mut self, token: Token, rtp: Option<u64>, now: Micros) -> Result<Link, Refused> {
         let &(id, node) = self.tokens.get(&token).ok_or(Refused::Unknown)?;
         self.handled = Some((id, Some(node)));
         let room = self.rooms.get_mut(&id).ok_or(Refused::Unknown)?;
@@ -263,7 +282,12 @@ impl Relay {
         self.next_link += 1;
         let link = Link(self.next_link);
         self.common.links.insert(link, (id, node));
-        room.attach(node, link, &mut self.common, now);
+        let stood = self.common.stood;
+        let state = match rtp {
+            None => LinkState::new(link, stood, now),
+            Some(bps) => LinkState::by_rtp(link, bps, stood, now),
+        };
+        room.attach(node, state, &mut self.common, now);
         Ok(link)
     }
 
@@ -282,6 +306,7 @@ impl Relay {
             Input::Came(Incoming::Frame(sealed)) => room.frame(node, sealed, common, now),
             Input::Came(Incoming::Text(text)) => room.text(node, &text, common, now),
             Input::Unsent(bytes) => room.unsent(node, bytes, common, now),
+            Input::Bandwidth(bps) => room.estimated(node, bps, common, now),
             Input::Closed => room.close(node, None, common, now),
         }
     }
@@ -347,6 +372,25 @@ impl Relay {
             });
         }
         self.leave(id, Close::Stopped);
+    }
+
+    /// The caps.
+    pub fn settings(&self) -> Settings {
+        self.common.settings
+    }
+
+    /// What opens the link that is expected from a peer.
+    pub fn token(&self, room: Room, peer: Node) -> Option<Token> {
+        self.rooms.get(&room)?.peers.get(&peer)?.token
+    }
+
+    /// Streams that a peer is to get, and the bit/s that they may take in all.
+    pub fn demand(&self, room: Room, peer: Node) -> (usize, u64) {
+        let peer = self.rooms.get(&room).and_then(|room| room.peers.get(&peer));
+        peer.map_or((0, 0), |peer| {
+            let rates = peer.edges.values().map(|edge| edge.lane.rate_bps());
+            (peer.edges.len(), rates.sum())
+        })
     }
 
     /// Sums and what is held.

@@ -145,12 +145,12 @@ impl RoomState {
         token
     }
 
-    pub(crate) fn attach(&mut self, node: Node, id: Link, common: &mut Common, now: Micros) {
+    pub(crate) fn attach(&mut self, node: Node, link: LinkState, common: &mut Common, now: Micros) {
         self.close(node, Some(Close::Replaced), common, now);
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
-        peer.link = Some(LinkState::new(id, common.stood, now));
+        peer.link = Some(link);
         peer.expected_by = None;
         peer.was_up = true;
         for edge in peer.edges.values_mut() {
@@ -194,6 +194,17 @@ impl RoomState {
         peer.pump(common, now);
     }
 
+    /// What the way to a peer carries, bit/s.
+    pub(crate) fn estimated(&mut self, node: Node, bps: u64, common: &mut Common, now: Micros) {
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        if let Some(link) = &mut peer.link {
+            link.estimated(bps, now);
+        }
+        peer.pump(common, now);
+    }
+
     /// The peer has no open link any more; `why` is told to a socket that is still there.
     pub(crate) fn close(
         &mut self,
@@ -215,8 +226,10 @@ impl RoomState {
         peer.takes.clear();
         common.close(link.id, why);
         if peer.token.is_some() && peer.was_up && !link.silence_reported() {
-            peer.expected_by = Some(now + BACK_WITHIN);
-            self.wake_peer(node, now + BACK_WITHIN, Reason::Expected, common);
+            // A connection by RTP is never taken up again.
+            let back = now + if link.is_rtp() { 0 } else { BACK_WITHIN };
+            peer.expected_by = Some(back);
+            self.wake_peer(node, back, Reason::Expected, common);
         }
     }
 

@@ -190,6 +190,8 @@ impl RoomState {
         let link = source.and_then(|node| self.peers.get(&node)?.link.as_ref());
         let (srtt, bound) =
             link.map_or((0.0, 200.0), |link| (link.rtt.srtt, link.rtt.bound(200.0)));
+        // RTP repairs by itself, and who sends by it keeps no frames.
+        let may_ask = link.is_none_or(|link| !link.is_rtp());
         let mut lost = Vec::new();
         for layer in 0..4 {
             let promised = stream.promised(layer);
@@ -203,7 +205,7 @@ impl RoomState {
             if wants_key {
                 stream.keys.request(layer);
             }
-            for n in due.ask.chunks(MAX_NUMBERS) {
+            for n in due.ask.chunks(MAX_NUMBERS).filter(|_| may_ask) {
                 if let Some(peer) = source.and_then(|node| self.peers.get_mut(&node)) {
                     peer.control(
                         &Control::Need {

@@ -18,7 +18,7 @@ fn token(peer: Node) -> Token {
 }
 
 fn relay(peers: &[Node]) -> (Handle, UnboundedReceiver<Event>) {
-    let (handle, events) = spawn(Settings::default());
+    let (handle, events) = spawn(Settings::default(), None);
     handle.command(Command::Enter {
         room: ROOM,
         node: 65535,

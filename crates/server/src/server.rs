@@ -1,6 +1,6 @@
 //! A server, loaded from a configuration: what `main` runs and what tests run.
 
-use crate::config::{Config, TlsMode};
+use crate::config::{self, Config, TlsMode};
 use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::relay::{self, Relay};
@@ -10,6 +10,7 @@ use crate::tls::{self, TlsError};
 use crate::web;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsAcceptor;
+use grove_relay::Udp;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -75,6 +76,16 @@ pub enum LoadError {
         /// Why.
         error: io::Error,
     },
+    /// The UDP port of the relay.
+    #[error(
+        "cannot listen on UDP {address}: {error}; is another server running there? `--relay-udp` chooses another address, or off"
+    )]
+    Udp {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
     /// The data directory.
     #[error("cannot make the data directory {path}: {error}; `--data` chooses another place")]
     Data {
@@ -113,15 +124,19 @@ impl Server {
             address: config.listen,
             error,
         })?;
+        let udp = config.relay.enabled.then(|| udp(&config, address));
+        let udp = udp.transpose()?.flatten();
+        let rtp = udp.is_some();
         let (relay, events) = config
             .relay
             .enabled
             .then(|| {
-                Relay::start(grove_relay::Settings {
+                let settings = grove_relay::Settings {
                     egress_bps: config.relay.egress_bps,
                     links: config.relay.max_links,
                     ..grove_relay::Settings::default()
-                })
+                };
+                Relay::start(settings, udp)
             })
             .unzip();
         let metrics = Arc::new(Metrics::new(relay.clone()));
@@ -135,6 +150,7 @@ impl Server {
             relay: relay.as_ref().map(|_| RelaySettings {
                 egress: config.relay.egress_bps,
                 slots: config.relay.slots,
+                rtp,
             }),
         };
         let rooms = Rooms::new(settings, config.rooms.max, metrics.clone(), relay.clone());
@@ -307,6 +323,28 @@ fn limit(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::T
         .timer(hyper_util::rt::TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(32 * 1024);
+}
+
+/// The relay's UDP port: where the server listens (at `address`) unless the configuration says otherwise.
+fn udp(config: &Config, address: SocketAddr) -> Result<Option<Udp>, LoadError> {
+    let listen = match config.relay.udp_listen.as_str() {
+        "off" => return Ok(None),
+        text => text.parse().unwrap_or(address),
+    };
+    let mut addresses = vec![listen.ip()];
+    if listen.ip().is_unspecified() {
+        addresses = tls::local_addresses();
+        addresses.retain(|ip| ip.is_ipv4() || listen.is_ipv6());
+        addresses.push(Ipv4Addr::LOCALHOST.into());
+    }
+    let udp = Udp::bind(&addresses, listen.port()).map_err(|error| LoadError::Udp {
+        address: listen,
+        error,
+    })?;
+    let port = udp.candidates().first().map_or(0, SocketAddr::port);
+    let public = config.relay.public_addresses.iter();
+    let public = public.filter_map(|text| config::public_address(text, port));
+    Ok(Some(udp.with_public(public)))
 }
 
 /// A machine without IPv6 still has every IPv4 address.

@@ -4,7 +4,7 @@
 //! ([`PacketRing`]) and offered to each receiver's [`Slot`], which decides by the frame's header ([`decide`]), numbers what
 //! goes out without a gap ([`numbering`]) and keeps one clock across switches ([`timeline`]). Frames are put together
 //! ([`Assembler`]) or split ([`Splitter`]) once per stream, for children or parents that speak in frames. All of that is
-//! pure. [`Session`] is one peer (ICE, DTLS, SRTP, RTCP and SCTP by str0m, without sockets), and [`Demux`] tells the datagrams
+//! pure. [`RtpLink`] is a link of frames and messages over one [`Session`]. [`Session`] is one peer (ICE, DTLS, SRTP, RTCP and SCTP by str0m, without sockets), and [`Demux`] tells the datagrams
 //! of one UDP port apart.
 //!
 //! Nothing that comes on the network panics or grows beyond a stated bound; what comes from an address that ICE has not
@@ -14,6 +14,7 @@ mod assemble;
 pub mod decide;
 mod demux;
 mod descriptor;
+mod link;
 pub mod numbering;
 mod packet;
 mod packet_ring;
@@ -28,6 +29,7 @@ pub mod timeline;
 pub use assemble::Assembler;
 pub use demux::{Demux, Route};
 pub use descriptor::Descriptor;
+pub use link::{LinkEvent, MAX_SLOTS, RtpLink, Todo};
 pub use numbering::Source;
 pub use packet::Packet;
 pub use packet_ring::PacketRing;

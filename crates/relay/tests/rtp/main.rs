@@ -1,8 +1,9 @@
-//! RTP links end to end, in memory and in virtual time: browsers played by str0m, the relay's sessions and slots, a network
-//! that loses datagrams by a seed. What is counted is frames, holes and requests, never time.
+//! RTP links end to end: browsers played by str0m, the relay's sessions and slots, and a network in memory and virtual time
+//! that loses datagrams by a seed. In `udp` the whole driver, over real sockets. What is counted is frames, holes and requests, never time.
 
 mod client;
 mod forwarding;
 mod links;
 mod net;
+mod udp;
 mod world;

@@ -230,6 +230,20 @@ pub const KEYS: &[Key] = &[
         "4096",
         "Browsers that are linked to the relay at once",
     ),
+    key(
+        "relay.udp_listen",
+        "relay-udp",
+        Kind::Text,
+        "\"\"",
+        "Address and UDP port at which browsers send media to the relay; [::] is every address that this machine has when the server starts. Empty: the same as listen. off: none, media goes over WebSockets",
+    ),
+    key(
+        "relay.public_addresses",
+        "relay-public-addresses",
+        Kind::List,
+        "[]",
+        "Further addresses under which browsers reach that port, where something before this machine translates addresses: 203.0.113.7, or 203.0.113.7:3478 when the port is another",
+    ),
 ];
 
 /// Variables of this prefix that are not configuration: the file's name, and what tests and tools use.

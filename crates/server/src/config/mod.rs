@@ -155,6 +155,10 @@ pub struct Relay {
     pub slots: u16,
     /// Links at once.
     pub max_links: usize,
+    /// Where media comes in by UDP: empty, `off`, or an address with a port.
+    pub udp_listen: String,
+    /// Where else browsers reach it: addresses, with or without a port.
+    pub public_addresses: Vec<String>,
 }
 
 /// Why there is no configuration. Each says what is wrong, where, and what to do.
@@ -426,6 +430,30 @@ fn build(values: BTreeMap<&str, (Value, String)>) -> Result<Config, ConfigError>
                 .to_owned(),
         });
     }
+    let udp = values["relay.udp_listen"].0.as_str().unwrap_or_default();
+    if !["", "off"].contains(&udp) && udp.parse::<SocketAddr>().is_err() {
+        return Err(ConfigError::Value {
+            origin: format!("relay.udp_listen ({})", origin("relay.udp_listen")),
+            found: format!("\"{udp}\""),
+            wanted: "an address with a port, e.g. [::]:3478, or off, or empty".to_owned(),
+        });
+    }
+    let public = values["relay.public_addresses"].0.as_array();
+    if let Some(wrong) = public
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .find(|address| public_address(address, 0).is_none())
+    {
+        return Err(ConfigError::Value {
+            origin: format!(
+                "relay.public_addresses ({})",
+                origin("relay.public_addresses")
+            ),
+            found: format!("\"{wrong}\""),
+            wanted: "IP addresses with or without a port, e.g. 203.0.113.7".to_owned(),
+        });
+    }
     let has = |path: &str| values[path].0.as_str().is_some_and(|text| !text.is_empty());
     if has("tls.cert") != has("tls.key") {
         return Err(ConfigError::Together(
@@ -481,6 +509,12 @@ fn build(values: BTreeMap<&str, (Value, String)>) -> Result<Config, ConfigError>
         config.tls.mode = TlsMode::Files;
     }
     Ok(config)
+}
+
+/// An address under which the relay is reached, on `port` unless it names another.
+pub fn public_address(text: &str, port: u16) -> Option<SocketAddr> {
+    let alone = || text.parse().ok().map(|ip| SocketAddr::new(ip, port));
+    text.parse().ok().or_else(alone)
 }
 
 /// Without a port that goes without saying: browsers leave it out of `Origin`.

@@ -9,7 +9,7 @@ pub mod ws;
 
 use crate::room::Input;
 use crate::room::registry::Rooms;
-use grove_relay::{AttachError, Attached, Command, Event, Handle, Settings, Stats, Token};
+use grove_relay::{AttachError, Attached, Command, Event, Handle, Settings, Stats, Token, Udp};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -21,6 +21,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Relay {
     settings: Settings,
+    /// Where links by RTP come in; kept from start to start.
+    udp: Option<Arc<Udp>>,
     /// None between the end of one and the start of the next.
     running: RwLock<Option<Handle>>,
 }
@@ -30,10 +32,16 @@ pub type Events = mpsc::UnboundedReceiver<Event>;
 
 impl Relay {
     /// Starts it. Its events are for [`supervise`].
-    pub fn start(settings: Settings) -> (Arc<Self>, Events) {
-        let (handle, events) = grove_relay::spawn(settings);
+    pub fn start(settings: Settings, udp: Option<Udp>) -> (Arc<Self>, Events) {
+        let udp = udp.map(Arc::new);
+        let (handle, events) = grove_relay::spawn(settings, udp.clone());
         let running = RwLock::new(Some(handle));
-        (Arc::new(Self { settings, running }), events)
+        let relay = Self {
+            settings,
+            udp,
+            running,
+        };
+        (Arc::new(relay), events)
     }
 
     fn handle(&self) -> Option<Handle> {
@@ -92,7 +100,7 @@ pub async fn supervise(relay: Weak<Relay>, mut events: Events, rooms: Weak<Rooms
         let Some((relay, rooms)) = relay.upgrade().zip(rooms.upgrade()) else {
             return;
         };
-        let (handle, fresh) = grove_relay::spawn(relay.settings);
+        let (handle, fresh) = grove_relay::spawn(relay.settings, relay.udp.clone());
         let instance = handle.instance().to_owned();
         relay.set(Some(handle));
         events = fresh;
@@ -105,6 +113,7 @@ pub async fn supervise(relay: Weak<Relay>, mut events: Events, rooms: Weak<Rooms
 fn room_of(event: &Event) -> grove_relay::Room {
     match event {
         Event::Up { room, .. }
+        | Event::Answer { room, .. }
         | Event::Lost { room, .. }
         | Event::Ready { room, .. }
         | Event::Left { room }
@@ -121,7 +130,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_relay_that_breaks_starts_anew_and_rooms_enter_it_again() {
-        let (relay, events) = Relay::start(Settings::default());
+        let (relay, events) = Relay::start(Settings::default(), None);
         let settings = RoomSettings {
             resume: 0,
             empty: 60_000,
@@ -132,6 +141,7 @@ mod tests {
             relay: Some(RelaySettings {
                 egress: 1_000_000,
                 slots: 8,
+                rtp: false,
             }),
         };
         let metrics = Arc::new(Metrics::default());

@@ -46,6 +46,8 @@ pub struct RelaySettings {
     pub egress: u64,
     /// Edges that it carries in one room.
     pub slots: u16,
+    /// Does it take links by RTP?
+    pub rtp: bool,
 }
 
 /// How a room begins.

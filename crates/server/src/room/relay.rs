@@ -38,17 +38,20 @@ impl Mint {
 pub struct Orders {
     room: grove_relay::Room,
     instance: String,
+    rtp: bool,
     mint: Mint,
     commands: Vec<Command>,
 }
 
 impl Orders {
     /// For the room that the relay knows as `room`; `key` is random and only this room's.
-    pub fn new(room: grove_relay::Room, instance: String, key: [u8; 32]) -> Self {
+    /// `rtp`: the relay takes links by RTP.
+    pub fn new(room: grove_relay::Room, instance: String, key: [u8; 32], rtp: bool) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
         Self {
             room,
             instance,
+            rtp,
             mint: Mint { key, made: 0 },
             commands: Vec::new(),
         }
@@ -89,7 +92,14 @@ impl Orders {
         RelayLink {
             instance: self.instance.clone(),
             token: URL_SAFE_NO_PAD.encode(token.0),
+            rtp: self.rtp,
         }
+    }
+
+    /// A participant's offer, for the relay to answer.
+    pub fn offer(&mut self, peer: Node, sdp: String) {
+        let room = self.room;
+        self.commands.push(Command::Offer { room, peer, sdp });
     }
 
     /// An order for the relay's number. Links are ordered by [`Orders::link`].
@@ -180,7 +190,7 @@ mod tests {
     fn every_link_has_a_token_of_its_own() {
         let mut tokens = BTreeSet::new();
         for key in [[1; 32], [2; 32]] {
-            let mut orders = Orders::new(1, "one".into(), key);
+            let mut orders = Orders::new(1, "one".into(), key, false);
             tokens.extend((0..100).map(|_| orders.link(3)));
         }
         assert_eq!(tokens.len(), 200);

@@ -63,9 +63,9 @@ impl Room {
             ..
         } = opening;
         let planned = relay::check_policy(policy, never_relay, &settings)?;
-        let orders = settings
-            .relay
-            .map(|_| super::relay::Orders::new(opening.number, opening.instance, opening.key));
+        let orders = settings.relay.map(|relay| {
+            super::relay::Orders::new(opening.number, opening.instance, opening.key, relay.rtp)
+        });
         let mut room = Self {
             plan: Plan::new(planned),
             settings,

@@ -63,7 +63,7 @@ impl Close {
             Close::Stopping => "the server is stopping; reconnect after a pause",
             Close::Malformed => "a message must be one JSON object with a type",
             Close::Binary => "messages are text; binary frames are refused",
-            Close::TooLarge => "a message has at most 65536 bytes",
+            Close::TooLarge => "a message has at most 262144 bytes",
             Close::Flood => "too many messages; keep below the rate of the protocol",
             Close::TooSlow => "messages were not read fast enough; reconnect",
             Close::Silent => "no answer to pings; reconnect",

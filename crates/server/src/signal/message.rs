@@ -93,7 +93,7 @@ pub enum ClientMessage {
         to: Node,
         /// Offer or answer.
         kind: DescriptionKind,
-        /// SDP, at most 16 KiB.
+        /// SDP, at most 16 KiB; an offer to a relay 192 KiB.
         sdp: String,
         /// Ed25519 over the DTLS fingerprint, base64url (`docs/ref/protocol.md`, Signatures).
         signature: String,
@@ -501,6 +501,10 @@ pub struct RelayLink {
     pub instance: String,
     /// 128 random bits, base64url: proves to the relay who opens the link. For this link only.
     pub token: String,
+    /// The relay takes links by RTP as well; absent: no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[ts(optional, as = "Option<bool>")]
+    pub rtp: bool,
 }
 
 /// Why an edge changed.

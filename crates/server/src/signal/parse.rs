@@ -3,8 +3,8 @@
 use super::message::{ClientMessage, ErrorCode, ServerMessage};
 use serde_json::Value;
 
-/// The largest frame, bytes: four times the largest description.
-pub const MAX_FRAME: usize = 64 * 1024;
+/// The largest frame, bytes: the largest offer to a relay, as JSON.
+pub const MAX_FRAME: usize = 256 * 1024;
 
 /// The `type`s of [`ClientMessage`].
 pub const TYPES: [&str; 18] = [

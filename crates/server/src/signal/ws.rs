@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 /// Above this a frame is not even read to its end; between this and the cap the refusal can say why.
-const MAX_READ: usize = 4 * parse::MAX_FRAME;
+const MAX_READ: usize = 2 * parse::MAX_FRAME;
 /// Rooms that one connection may make: a person needs one.
 const MAX_CREATED: u32 = 10;
 /// How long a last word may take to leave.

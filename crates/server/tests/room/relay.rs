@@ -46,8 +46,12 @@ fn everybody_opens_a_link_of_their_own_to_the_relay_and_the_relay_expects_them()
     let (world, all) = call();
     let mut tokens = Vec::new();
     for (node, connection) in (1..).zip(all) {
-        let RelayLink { instance, token } = link(&world, connection);
-        assert_eq!(instance, "first");
+        let RelayLink {
+            instance,
+            token,
+            rtp,
+        } = link(&world, connection);
+        assert_eq!((instance.as_str(), rtp), ("first", true));
         assert!(world.shadows[&connection].links[&RELAY], "browsers open");
         assert_eq!(world.relay.links[&node], token);
         tokens.push(token);
@@ -55,6 +59,45 @@ fn everybody_opens_a_link_of_their_own_to_the_relay_and_the_relay_expects_them()
     tokens.sort();
     tokens.dedup();
     assert_eq!(tokens.len(), 3);
+}
+
+#[test]
+fn an_offer_to_the_relay_reaches_it_and_its_answer_comes_back_unsigned() {
+    let (mut world, [root, leaf, _]) = call();
+    let describe = |kind, sdp: &str, signature: &str| ClientMessage::Description {
+        to: RELAY,
+        kind,
+        sdp: sdp.into(),
+        signature: signature.into(),
+    };
+    let long = "x".repeat(192 * 1024 + 1);
+    for refused in [
+        describe(DescriptionKind::Answer, "v=0", ""),
+        describe(DescriptionKind::Offer, "v=0", &"A".repeat(86)),
+        describe(DescriptionKind::Offer, &long, ""),
+    ] {
+        world.take(root);
+        world.say(root, refused);
+        assert_eq!(complaints(world.take(root)).len(), 1);
+    }
+    assert!(world.relay.offers.is_empty());
+    world.say(root, describe(DescriptionKind::Offer, &long[1..], ""));
+    assert_eq!(world.relay.offers, [(1, long[1..].to_owned())]);
+    world.take(leaf);
+    let sdp = "v=0".to_owned();
+    world.hear_relay(Event::Answer {
+        room: ROOM,
+        peer: 1,
+        sdp: sdp.clone(),
+    });
+    let answer = ServerMessage::Description {
+        from: RELAY,
+        kind: DescriptionKind::Answer,
+        sdp,
+        signature: String::new(),
+    };
+    assert!(world.take(root).contains(&answer));
+    assert!(!world.take(leaf).contains(&answer));
 }
 
 #[test]
@@ -341,16 +384,15 @@ fn what_the_relay_measures_stands_in_the_picture() {
 }
 
 #[test]
-fn nobody_can_describe_a_link_to_the_relay_or_send_it_mail() {
+fn nobody_can_send_the_relay_mail_or_a_candidate() {
     let (mut world, [a, ..]) = call();
     world.take(a);
     world.say(
         a,
-        ClientMessage::Description {
+        ClientMessage::Candidate {
             to: RELAY,
-            kind: DescriptionKind::Offer,
-            sdp: "v=0".into(),
-            signature: crate::world::text(7, 64),
+            candidate: String::new(),
+            mid: None,
         },
     );
     world.say(

@@ -32,6 +32,7 @@ pub fn relay_settings() -> Settings {
     let relay = RelaySettings {
         egress: 1_000_000_000,
         slots: 4096,
+        rtp: true,
     };
     Settings {
         relay: Some(relay),
@@ -200,6 +201,7 @@ impl Shadow {
 pub struct RelayShadow {
     pub is_in: bool,
     pub links: BTreeMap<Node, String>,
+    pub offers: Vec<(Node, String)>,
     pub feeds: BTreeMap<(StreamRef, Node), (Vec<u8>, u32)>,
     pub parents: BTreeMap<StreamRef, (Node, Vec<u8>)>,
     /// What came to it.
@@ -246,6 +248,13 @@ impl RelayShadow {
             Command::Enter { .. } | Command::Leave { .. } => {}
             Command::Link { peer, token, .. } => {
                 self.links.insert(peer, URL_SAFE_NO_PAD.encode(token.0));
+            }
+            Command::Offer { peer, sdp, .. } => {
+                assert!(
+                    self.links.contains_key(&peer),
+                    "{peer} has no link to offer"
+                );
+                self.offers.push((peer, sdp));
             }
             Command::Unlink { peer, .. } => drop(self.links.remove(&peer)),
             Command::Feed {

@@ -90,7 +90,7 @@ async fn junk_is_closed_with_a_code_and_a_reason() {
         (Message::text("{"), 4000),
         (Message::text("[]"), 4000),
         (Message::binary(vec![1, 2, 3]), 4001),
-        (Message::text("x".repeat(64 * 1024 + 1)), 4002),
+        (Message::text("x".repeat(256 * 1024 + 1)), 4002),
     ];
     for (junk, code) in table {
         let mut client = server.client().await;

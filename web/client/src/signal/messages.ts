@@ -63,7 +63,7 @@ export type ClientMessage = {
   to: number;
   /** Offer or answer. */
   kind: DescriptionKind;
-  /** SDP, at most 16 KiB. */
+  /** SDP, at most 16 KiB; an offer to a relay 192 KiB. */
   sdp: string;
   /** Ed25519 over the DTLS fingerprint, base64url (`docs/ref/protocol.md`, Signatures). */
   signature: string;
@@ -528,6 +528,8 @@ export type RelayLink = {
   instance: string;
   /** 128 random bits, base64url: proves to the relay who opens the link. For this link only. */
   token: string;
+  /** The relay takes links by RTP as well; absent: no. */
+  rtp?: boolean;
 };
 
 /**

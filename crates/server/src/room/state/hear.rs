@@ -229,6 +229,9 @@ impl Room {
         sdp: String,
         signature: String,
     ) {
+        if to == RELAY {
+            return self.describe_to_relay(from, kind, sdp, &signature);
+        }
         if sdp.len() > 16 * 1024 || !member::is_signature(&signature) {
             let words =
                 "a description has at most 16384 bytes and a signature of 64 bytes in base64url";

@@ -3,13 +3,16 @@
 use super::Room;
 use crate::room::relay::RELAY;
 use crate::room::{Settings, member, relay, wiring};
-use crate::signal::message::{ErrorCode, Node, Policy, ServerMessage};
+use crate::signal::message::{DescriptionKind, ErrorCode, Node, Policy, ServerMessage};
 use grove_relay::Event;
 use grove_tree::{Fact, Kind, Millis, NodeFacts};
 
 /// A relay that drops the room again within this time is asked in only at its end: a fault at every entry must not take a
 /// processor.
 const FAULT_PAUSE: Millis = 5_000;
+
+/// The longest offer to the relay, bytes: with 64 pairs of receivers one has 150,000.
+const MOST_OFFER: usize = 192 * 1024;
 
 /// Is the relay in the room's plan?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,12 +118,45 @@ impl Room {
         }
     }
 
+    /// An offer for the relay: it answers, and never offers. Nobody signs: there is no identity at the other end.
+    pub(super) fn describe_to_relay(
+        &mut self,
+        from: Node,
+        kind: DescriptionKind,
+        sdp: String,
+        signature: &str,
+    ) {
+        if sdp.len() > MOST_OFFER || kind != DescriptionKind::Offer || !signature.is_empty() {
+            let words = "to a relay goes an offer of at most 196608 bytes, without a signature";
+            return self.complain(from, ErrorCode::BadField, words, "description");
+        }
+        // For a link that was just given up: dropped without a word.
+        if self.wiring.link_between(from, RELAY).is_some()
+            && let Some(orders) = self.wiring.relay()
+        {
+            orders.offer(from, sdp);
+        }
+    }
+
     pub(super) fn handle_relay(&mut self, event: Event, now: Millis) {
         if self.relay == Standing::Out {
             return;
         }
         match event {
             Event::Up { peer, .. } => drop(self.doubted.remove(&peer)),
+            Event::Answer { peer, sdp, .. } => {
+                if self.wiring.link_between(peer, RELAY).is_some() {
+                    let (from, kind) = (RELAY, DescriptionKind::Answer);
+                    let signature = String::new();
+                    let answer = ServerMessage::Description {
+                        from,
+                        kind,
+                        sdp,
+                        signature,
+                    };
+                    self.pass(peer, answer);
+                }
+            }
             Event::Lost { peer, .. } => self.doubt(peer, now),
             Event::Ready { stream, parent, .. } => {
                 let stream = wiring::stream_ref(grove_tree::StreamId(stream.0));

@@ -1,0 +1,481 @@
+//! The UDP port: sockets, the links by RTP that come over it, and whose datagram is whose. Part of the driver; what a link is
+//! to the core stands there.
+//!
+//! One port number on each of the machine's addresses, a socket each, so that an answer leaves from where the question came
+//! to. Sockets never wait: what the kernel does not take is lost, as on any network, and repaired by RTP. A peer has one
+//! link at most, and only where one was ordered; its offer comes through whoever gives the orders. Should a session panic,
+//! its link ends and no other.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::command::{Command, Node, Room, Token};
+use crate::relay::{Incoming, Input, Link, Micros, Outgoing, Relay};
+use crate::rtp::{Config, Demux, LinkEvent, Route, RtpLink, Todo};
+
+/// Datagrams that wait for the task; more are dropped. 50 ms at 1 Gbit/s.
+const INBOX: usize = 4096;
+/// Larger datagrams are cut, and so fail their check: paths carry none.
+const DATAGRAM: usize = 2048;
+/// What a link is believed to carry before it was measured, bit/s.
+const START_BPS: u64 = 3_000_000;
+/// How long a link may take from its offer to its control channel.
+const OPEN_WITHIN: Duration = Duration::from_secs(20);
+/// Plain STUN requests answered each second, in all and to one address: a request may be forged, and its answer is longer
+/// by 12 bytes.
+const ANSWERS: usize = 100;
+const ANSWERS_TO_ONE: u32 = 5;
+
+/// The relay's UDP port, bound.
+#[derive(Debug)]
+pub struct Udp {
+    sockets: Vec<(SocketAddr, Arc<UdpSocket>)>,
+    candidates: Vec<SocketAddr>,
+}
+
+impl Udp {
+    /// Takes `port` on each of these addresses that has it free; 0: any port, the same on all. An error when no address has
+    /// it. To be called on a Tokio runtime.
+    pub fn bind(addresses: &[IpAddr], port: u16) -> io::Result<Self> {
+        let mut sockets = Vec::new();
+        let mut port = port;
+        let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for &address in addresses {
+            let bound = std::net::UdpSocket::bind((address, port)).and_then(|socket| {
+                socket.set_nonblocking(true)?;
+                Ok((socket.local_addr()?, UdpSocket::from_std(socket)?))
+            });
+            match bound {
+                Ok((local, socket)) => {
+                    port = local.port();
+                    sockets.push((local, Arc::new(socket)));
+                }
+                Err(error) => failed = error,
+            }
+        }
+        if sockets.is_empty() {
+            return Err(failed);
+        }
+        let candidates = sockets.iter().map(|(local, _)| *local).collect();
+        Ok(Self {
+            sockets,
+            candidates,
+        })
+    }
+
+    /// With further addresses under which browsers reach it.
+    #[must_use]
+    pub fn with_public(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.candidates.extend(addresses);
+        self
+    }
+
+    /// Where browsers are told to send to.
+    pub fn candidates(&self) -> &[SocketAddr] {
+        &self.candidates
+    }
+}
+
+/// Names a link: whose it is.
+type Key = (Room, Node);
+
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    socket: usize,
+    source: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    rtp: RtpLink,
+    token: Token,
+    /// Once it is open.
+    link: Option<Link>,
+    due: Option<Instant>,
+    open_by: Instant,
+}
+
+/// How many plain STUN requests were answered in this second.
+#[derive(Debug, Default)]
+struct Answers {
+    second: Micros,
+    by: HashMap<IpAddr, u32>,
+    all: usize,
+}
+
+impl Answers {
+    fn may(&mut self, to: IpAddr, now: Micros) -> bool {
+        let second = now / 1_000_000;
+        if second != self.second {
+            *self = Self {
+                second,
+                ..Self::default()
+            };
+        }
+        if self.all >= ANSWERS {
+            return false;
+        }
+        let one = self.by.entry(to).or_default();
+        if *one >= ANSWERS_TO_ONE {
+            return false;
+        }
+        *one += 1;
+        self.all += 1;
+        true
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Port {
+    udp: Arc<Udp>,
+    inbox: mpsc::Receiver<Datagram>,
+    demux: Demux<Key>,
+    entries: BTreeMap<Key, Entry>,
+    by_link: HashMap<Link, Key>,
+    due: BTreeSet<(Instant, Key)>,
+    /// To be polled.
+    touched: BTreeSet<Key>,
+    broken: Vec<Key>,
+    answers: Answers,
+    /// Ends with the port.
+    _readers: JoinSet<()>,
+}
+
+async fn read(index: usize, socket: Arc<UdpSocket>, inbox: mpsc::Sender<Datagram>) {
+    let mut buffer = vec![0; DATAGRAM];
+    loop {
+        // An error is about a datagram that was sent: nobody listens there.
+        let Ok((length, source)) = socket.recv_from(&mut buffer).await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let datagram = Datagram {
+            socket: index,
+            source,
+            bytes: buffer.get(..length).unwrap_or_default().to_vec(),
+        };
+        if let Err(mpsc::error::TrySendError::Closed(_)) = inbox.try_send(datagram) {
+            return;
+        }
+    }
+}
+
+impl Port {
+    pub(crate) fn new(udp: Arc<Udp>) -> Self {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let mut readers = JoinSet::new();
+        for (index, (_, socket)) in udp.sockets.iter().enumerate() {
+            readers.spawn(read(index, Arc::clone(socket), sender.clone()));
+        }
+        Self {
+            udp,
+            inbox,
+            demux: Demux::default(),
+            entries: BTreeMap::new(),
+            by_link: HashMap::new(),
+            due: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            broken: Vec::new(),
+            answers: Answers::default(),
+            _readers: readers,
+        }
+    }
+
+    /// The next datagram. Losing the future loses none.
+    pub(crate) async fn receive(&mut self) -> Option<Datagram> {
+        self.inbox.recv().await
+    }
+
+    /// The same, if there is one already.
+    pub(crate) fn try_receive(&mut self) -> Option<Datagram> {
+        self.inbox.try_recv().ok()
+    }
+
+    /// When to call [`Port::tick`].
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Takes an offer. The answer; empty when there is no link by RTP.
+    pub(crate) fn offer(&mut self, key: Key, sdp: &str, relay: &mut Relay, now: Now) -> String {
+        let (room, peer) = key;
+        let Some(token) = relay.token(room, peer) else {
+            return String::new();
+        };
+        let known = self.entries.get(&key);
+        if !known.is_some_and(|entry| entry.token == token && entry.rtp.is_same(sdp)) {
+            self.remove(key, relay, now);
+            if self.entries.len() >= relay.settings().links {
+                return String::new();
+            }
+            let config = Config {
+                candidates: self.udp.candidates.clone(),
+                start_bps: START_BPS,
+            };
+            let entry = Entry {
+                rtp: RtpLink::new(&config, sdp, now.instant, now.micros),
+                token,
+                link: None,
+                due: None,
+                open_by: now.instant + OPEN_WITHIN,
+            };
+            self.entries.insert(key, entry);
+        }
+        let answer = self.with(key, |rtp| {
+            let answer = rtp.accept(sdp);
+            (answer, rtp.ufrag())
+        });
+        match answer {
+            Some((Ok(answer), ufrag)) => {
+                self.demux.add(key, &ufrag);
+                answer
+            }
+            Some((Err(_), _)) | None => {
+                self.remove(key, relay, now);
+                String::new()
+            }
+        }
+    }
+
+    /// An order was obeyed: links that are not expected any more end, and demand may have changed.
+    pub(crate) fn ordered(&mut self, command: &Command, relay: &mut Relay, now: Now) {
+        match *command {
+            Command::Link { room, peer, .. } | Command::Unlink { room, peer } => {
+                let token = relay.token(room, peer);
+                let key = (room, peer);
+                // An open one is closed by the core.
+                let void = |entry: &Entry| entry.link.is_none() && Some(entry.token) != token;
+                if self.entries.get(&key).is_some_and(void) {
+                    self.remove(key, relay, now);
+                }
+            }
+            Command::Leave { room } => {
+                let all = self.entries.range((room, 0)..=(room, Node::MAX));
+                let pending = all.filter(|(_, entry)| entry.link.is_none());
+                for key in pending.map(|(&key, _)| key).collect::<Vec<_>>() {
+                    self.remove(key, relay, now);
+                }
+            }
+            Command::Feed { room, child, .. } | Command::Release { room, child, .. } => {
+                self.demand((room, child), relay);
+            }
+            _ => {}
+        }
+    }
+
+    fn demand(&mut self, key: Key, relay: &Relay) {
+        let (streams, bps) = relay.demand(key.0, key.1);
+        self.with(key, |rtp| {
+            rtp.expect(streams);
+            rtp.set_demand(0, bps);
+        });
+    }
+
+    pub(crate) fn datagram(&mut self, datagram: &Datagram, now: Now) {
+        let Datagram {
+            socket,
+            source,
+            bytes,
+        } = datagram;
+        let Some((local, udp)) = self.udp.sockets.get(*socket) else {
+            return;
+        };
+        match self.demux.route(*source, bytes) {
+            Route::Drop => {}
+            Route::Answer(answer) => {
+                if self.answers.may(source.ip(), now.micros) {
+                    let _ = udp.try_send_to(&answer, *source);
+                }
+            }
+            Route::Session(key) => {
+                let (local, source) = (*local, *source);
+                let genuine = self.with(key, |rtp| {
+                    rtp.handle_datagram(source, local, bytes, now.instant)
+                });
+                if genuine == Some(true) {
+                    self.demux.verified(key, source);
+                }
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&mut self, relay: &mut Relay, now: Now) {
+        while let Some(&(at, key)) = self.due.first()
+            && at <= now.instant
+        {
+            self.due.pop_first();
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
+            entry.due = None;
+            if entry.link.is_none() && entry.open_by <= now.instant {
+                self.remove(key, relay, now);
+                continue;
+            }
+            self.with(key, |rtp| rtp.handle_timeout(now.instant));
+        }
+    }
+
+    /// Is this one of the port's links? Then the message is sent there.
+    pub(crate) fn send(
+        &mut self,
+        link: Link,
+        message: Outgoing,
+        relay: &mut Relay,
+        now: Now,
+    ) -> Option<Outgoing> {
+        let Some(&key) = self.by_link.get(&link) else {
+            return Some(message);
+        };
+        match message {
+            Outgoing::Frame(sealed) => {
+                self.with(key, |rtp| rtp.send_frame(sealed, now.instant));
+            }
+            Outgoing::Text(text) => {
+                if self.with(key, |rtp| rtp.send_text(&text)) == Some(false) {
+                    self.remove(key, relay, now);
+                }
+            }
+            Outgoing::Close(_) => self.remove(key, relay, now),
+        }
+        None
+    }
+
+    /// Carries out what links want done. True when the core may have something to say.
+    pub(crate) fn poll(&mut self, relay: &mut Relay, now: Now) -> bool {
+        let mut told = false;
+        loop {
+            for key in std::mem::take(&mut self.broken) {
+                self.remove(key, relay, now);
+                told = true;
+            }
+            let Some(key) = self.touched.pop_first() else {
+                return told;
+            };
+            while let Some(todo) = self.with(key, |rtp| rtp.poll(now.instant)) {
+                match todo {
+                    Todo::Transmit {
+                        source,
+                        destination,
+                        datagram,
+                    } => self.transmit(source, destination, &datagram),
+                    Todo::Timeout(at) => {
+                        self.touched.remove(&key);
+                        self.wait(key, at);
+                        break;
+                    }
+                    Todo::Event(event) => {
+                        told = true;
+                        self.note(key, event, relay, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, key: Key, event: LinkEvent, relay: &mut Relay, now: Now) {
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return;
+        };
+        let input = match event {
+            LinkEvent::Open => {
+                match relay.handle_attach_rtp(entry.token, START_BPS, now.micros) {
+                    Ok(link) => {
+                        entry.link = Some(link);
+                        self.by_link.insert(link, key);
+                        self.demand(key, relay);
+                    }
+                    Err(_) => self.remove(key, relay, now),
+                }
+                return;
+            }
+            LinkEvent::Closed => return self.remove(key, relay, now),
+            LinkEvent::Text(text) => Input::Came(Incoming::Text(text)),
+            LinkEvent::Frame(sealed) => Input::Came(Incoming::Frame(sealed)),
+            LinkEvent::Bandwidth(bps) => Input::Bandwidth(bps),
+        };
+        if let Some(link) = entry.link {
+            relay.handle_input(link, input, now.micros);
+        }
+    }
+
+    /// Ends a link, with a goodbye to the browser, and tells the core.
+    fn remove(&mut self, key: Key, relay: &mut Relay, now: Now) {
+        self.demux.remove(key);
+        self.touched.remove(&key);
+        let Some(mut entry) = self.entries.remove(&key) else {
+            return;
+        };
+        if let Some(at) = entry.due {
+            self.due.remove(&(at, key));
+        }
+        if let Some(link) = entry.link {
+            self.by_link.remove(&link);
+            relay.handle_input(link, Input::Closed, now.micros);
+        }
+        // Whatever breaks now breaks nothing: the link is gone.
+        let rest = catch_unwind(AssertUnwindSafe(|| {
+            entry.rtp.close();
+            let mut last = Vec::new();
+            while let Todo::Transmit {
+                source,
+                destination,
+                datagram,
+            } = entry.rtp.poll(now.instant)
+            {
+                last.push((source, destination, datagram));
+            }
+            last
+        }));
+        for (source, destination, datagram) in rest.unwrap_or_default() {
+            self.transmit(source, destination, &datagram);
+        }
+    }
+
+    fn transmit(&self, source: SocketAddr, destination: SocketAddr, datagram: &[u8]) {
+        if let Some((_, socket)) = self.udp.sockets.iter().find(|(local, _)| *local == source) {
+            let _ = socket.try_send_to(datagram, destination);
+        }
+    }
+
+    fn wait(&mut self, key: Key, at: Option<Instant>) {
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return;
+        };
+        let open_by = entry.link.is_none().then_some(entry.open_by);
+        let at = [at, open_by].into_iter().flatten().min();
+        if let Some(former) = std::mem::replace(&mut entry.due, at) {
+            self.due.remove(&(former, key));
+        }
+        self.due.extend(at.map(|at| (at, key)));
+    }
+
+    /// Lends a link out, and has it polled. `None`: there is none, or it broke.
+    fn with<T>(&mut self, key: Key, work: impl FnOnce(&mut RtpLink) -> T) -> Option<T> {
+        let entry = self.entries.get_mut(&key)?;
+        self.touched.insert(key);
+        let done = catch_unwind(AssertUnwindSafe(|| work(&mut entry.rtp)));
+        if done.is_err() {
+            self.broken.push(key);
+        }
+        done.ok()
+    }
+}
+
+/// One moment on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    pub instant: Instant,
+    pub micros: Micros,
+}
