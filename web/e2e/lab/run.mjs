@@ -4,7 +4,12 @@
 import { runnerImport } from "vite";
 
 const [scenario, options] = process.argv.slice(2);
-const known = { "join-times": "./join-times.ts", hops: "./hops.ts", "audio-channel": "./audio-channel.ts" };
+const known = {
+  "join-times": "./join-times.ts",
+  hops: "./hops.ts",
+  "audio-channel": "./audio-channel.ts",
+  "rtp-transport": "./rtp-transport.ts",
+};
 const file = known[scenario];
 if (!file) throw new Error(`no scenario ${scenario}; there are ${Object.keys(known).join(", ")}`);
 const { module } = await runnerImport(new URL(file, import.meta.url).pathname, {
