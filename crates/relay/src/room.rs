@@ -272,11 +272,12 @@ impl RoomState {
         self.drop_idle_stream(key, common);
     }
 
-    /// From now on the stream comes from `node`; the former parent is heard until the new one has delivered.
+    /// From now on the stream comes from `node`; the former parent is heard until the new one has delivered. Whoever orders
+    /// the parent that is there waits for it to be ready as for any other, so that is said again.
     pub(crate) fn parent(
         &mut self,
         key: Stream,
-        node: Option<Node>,
+        node: Node,
         layers: Layers,
         common: &mut Common,
         now: Micros,
@@ -286,7 +287,7 @@ impl RoomState {
             .entry(key)
             .or_insert_with(|| StreamState::new(key));
         stream.expected = layers;
-        if stream.parent.as_ref().map(|parent| parent.node) != node {
+        if stream.parent.as_ref().map(|parent| parent.node) != Some(node) {
             let former = stream.parent.take();
             if stream.previous.is_none() || former.as_ref().is_some_and(|parent| parent.ready) {
                 stream.previous = former;
@@ -297,20 +298,17 @@ impl RoomState {
             if stream
                 .previous
                 .as_ref()
-                .is_some_and(|previous| Some(previous.node) == node)
+                .is_some_and(|previous| previous.node == node)
             {
                 stream.previous = None;
             }
-            stream.parent = node.map(Parent::new);
-            if node.is_some() {
-                for gaps in stream.video.iter_mut().flatten() {
-                    gaps.reparent(now);
-                }
+            stream.parent = Some(Parent::new(node));
+            for gaps in stream.video.iter_mut().flatten() {
+                gaps.reparent(now);
             }
             self.take(key, common, now);
         }
         self.wake_stream(key, now, Reason::Stream, common);
-        self.drop_idle_stream(key, common);
     }
 
     pub(crate) fn forget(&mut self, key: Stream, common: &mut Common) {
@@ -333,6 +331,21 @@ impl RoomState {
         for (&key, stream) in &mut self.streams {
             common
                 .deadlines
+        } else if let Some(parent) = stream.parent.as_mut().filter(|parent| parent.ready) {
+            if self
+                .peers
+                .get(&node)
+                .is_some_and(|peer| peer.link.is_some())
+            {
+                common.event(Event::Ready {
+                    room: self.id,
+                    stream: key,
+                    parent: node,
+                });
+            } else {
+                // Its next frame will show.
+                *parent = Parent::new(node);
+            }
                 .set(&mut stream.timer, Owner::Stream(self.id, key), None);
         }
         let mut void = Vec::new();

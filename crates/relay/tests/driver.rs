@@ -68,7 +68,7 @@ async fn a_frame_goes_from_one_socket_to_another() {
     handle.command(Command::Parent {
         room: ROOM,
         stream: CAMERA,
-        parent: Some(1),
+        parent: 1,
         layers,
     });
     handle.command(Command::Feed {
@@ -127,7 +127,7 @@ async fn a_socket_gets_one_picture_at_a_time_and_the_next_when_it_has_sent_that(
     handle.command(Command::Parent {
         room: ROOM,
         stream: CAMERA,
-        parent: Some(1),
+        parent: 1,
         layers,
     });
     handle.command(Command::Feed {

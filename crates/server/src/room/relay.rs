@@ -131,7 +131,7 @@ impl Orders {
             } => Command::Parent {
                 room,
                 stream: Stream::new(stream.node, stream.stream),
-                parent: Some(parent),
+                parent,
                 layers: layer_set(&layers),
             },
         });
