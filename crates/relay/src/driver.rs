@@ -112,19 +112,14 @@ pub struct Attached {
 #[derive(Debug)]
 struct Shared {
     link: Link,
-    /// In the queue, taken and not yet sent, and held by the socket.
-    queued: AtomicUsize,
-    held: AtomicUsize,
+    /// Bytes in the queue, or taken and not yet sent.
+    unsent: AtomicUsize,
     /// The task has been told that the number changed and has not looked yet.
     told: AtomicBool,
     messages: mpsc::WeakUnboundedSender<Message>,
 }
 
 impl Shared {
-    fn unsent(&self) -> usize {
-        self.queued.load(Ordering::Acquire) + self.held.load(Ordering::Acquire)
-    }
-
     fn send(&self, message: Message) -> Result<(), Gone> {
         let messages = self.messages.upgrade().ok_or(Gone)?;
         messages.send(message).map_err(|_| Gone)
@@ -153,7 +148,7 @@ impl Outbound {
     /// future loses no message.
     pub async fn recv(&mut self) -> Option<Outgoing> {
         if self.taken > 0 {
-            self.shared.queued.fetch_sub(self.taken, Ordering::AcqRel);
+            self.shared.unsent.fetch_sub(self.taken, Ordering::AcqRel);
             self.taken = 0;
             self.shared.changed();
         }
@@ -175,14 +170,6 @@ impl Outbound {
         self.closed = matches!(next, Outgoing::Close(_));
         self.taken = next.bytes();
         Some(next)
-    }
-
-    /// Says how many bytes of what was taken the socket's own buffer still holds, where the socket can tell. The core hands
-    /// out the next picture only when nothing is left, so that sound never stands behind two.
-    pub fn holds(&self, bytes: usize) {
-        if self.shared.held.swap(bytes, Ordering::AcqRel) != bytes {
-            self.shared.changed();
-        }
     }
 }
 
@@ -336,8 +323,11 @@ impl Driver {
             }
             Message::Unsent(link) => {
                 if let Some(Socket { shared, .. }) = self.links.get(&link) {
-                    shared.told.store(false, Ordering::Release);
-                    let unsent = shared.unsent();
+                    // A swap, not a store: `changed` may have just found `true` and sent no message. Reading what it wrote
+                    // is what makes the number that it wrote before visible here; after a store the load might come first,
+                    // and the last change would never be seen.
+                    shared.told.swap(false, Ordering::AcqRel);
+                    let unsent = shared.unsent.load(Ordering::Acquire);
                     self.relay.handle_input(link, Input::Unsent(unsent), now);
                 }
             }
@@ -358,8 +348,7 @@ impl Driver {
             })?;
         let shared = Arc::new(Shared {
             link,
-            queued: AtomicUsize::new(0),
-            held: AtomicUsize::new(0),
+            unsent: AtomicUsize::new(0),
             told: AtomicBool::new(false),
             messages: self.messages.clone(),
         });
@@ -402,7 +391,7 @@ impl Driver {
                 }
                 Output::Send(link, message) => {
                     if let Some(Socket { shared, queue, .. }) = self.links.get(&link) {
-                        shared.queued.fetch_add(message.bytes(), Ordering::AcqRel);
+                        shared.unsent.fetch_add(message.bytes(), Ordering::AcqRel);
                         let _ = queue.send(message);
                     }
                 }
