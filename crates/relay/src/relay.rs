@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::command::{Command, Node, Room, Token};
 use crate::common::{Common, Owner};
-use crate::event::{Event, Lost, Size, Stats};
+use crate::event::{Event, Size, Stats};
 use crate::frame::MS;
 use crate::room::RoomState;
 
@@ -334,19 +334,10 @@ impl Relay {
             room.close(node, Some(Close::Stopped), &mut self.common, now);
             return;
         }
-        let peers = self
-            .rooms
-            .get(&id)
-            .into_iter()
-            .flat_map(|room| room.peers.keys().copied());
-        for peer in peers.collect::<Vec<_>>() {
-            self.common.event(Event::Lost {
-                room: id,
-                peer,
-                why: Lost::Silent,
-            });
+        if self.rooms.contains_key(&id) {
+            self.leave(id, Close::Stopped);
+            self.common.event(Event::Left { room: id });
         }
-        self.leave(id, Close::Stopped);
     }
 
     /// Sums and what is held.
@@ -436,24 +427,22 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_whose_handling_fails_costs_its_own_room_only() {
+    fn a_deadline_whose_handling_fails_costs_its_own_room_only_and_the_owner_is_told_to_enter_it_anew()
+     {
         let (mut relay, links) = two_peers();
         relay.handle_command(Command::Enter { room: 2, node: 9 }, 0);
         relay.handle_timeout(1000 * MS);
         while relay.poll_output().is_some() {}
         relay.abandon(1000 * MS);
         let outputs: Vec<_> = std::iter::from_fn(|| relay.poll_output()).collect();
-        let lost = |peer| {
-            Output::Event(Event::Lost {
-                room: 1,
-                peer,
-                why: Lost::Silent,
-            })
-        };
         let closed = |link| Output::Send(link, Outgoing::Close(Close::Stopped));
         assert_eq!(
             outputs,
-            [lost(1), lost(2), closed(links[0]), closed(links[1])]
+            [
+                closed(links[0]),
+                closed(links[1]),
+                Output::Event(Event::Left { room: 1 })
+            ]
         );
         assert_eq!(
             relay.stats(0).size,
