@@ -23,7 +23,8 @@ const MAX_TRIES: u32 = 3;
 const GIVE_UP: Micros = 600 * MS;
 /// How long a frame given up may still come by itself and count as new.
 const KEEP: Micros = 1000 * MS;
-/// A jump back by more than this for [`STALE_RUN`] frames on end is a sender that counts anew, or an earlier forgery.
+/// A jump back by more than this, or an older generation, for [`STALE_RUN`] frames on end is a sender that counts anew, or an
+/// earlier forgery.
 const STALE_DISTANCE: u32 = 2048;
 const STALE_RUN: u32 = 30;
 /// A request may die on the way (a parent changes, an encoder restarts): it is repeated while nothing can be decoded.
@@ -109,7 +110,9 @@ impl Gaps {
             self.restart(h, now);
             return Verdict::New;
         };
-        if n > highest {
+        // Within one sealer numbers go on, so a higher number under an older generation is another count, and late.
+        let late = n > highest && is_newer(self.generation, h.generation);
+        if n > highest && !late {
             if n - highest > MAX_MISSING {
                 self.restart(h, now);
                 return Verdict::New;
@@ -142,7 +145,8 @@ impl Gaps {
             self.took(h, now);
             return Verdict::New;
         }
-        if highest - n > STALE_DISTANCE && self.last_stale.is_none_or(|last| n > last) {
+        let stale = late || highest.saturating_sub(n) > STALE_DISTANCE;
+        if stale && self.last_stale.is_none_or(|last| n > last) {
             self.last_stale = Some(n);
             self.stale_run += 1;
             if self.stale_run >= STALE_RUN {
@@ -471,6 +475,27 @@ mod tests {
     #[test]
     fn numbers_at_the_end_of_the_range_break_nothing() {
         let mut gaps = Gaps::new(true);
+    #[test]
+    fn a_late_frame_of_an_older_generation_is_no_news_unless_the_sender_goes_on_so() {
+        let mut gaps = Gaps::new(true);
+        let under = |generation, h: Header| Header { generation, ..h };
+        gaps.accept(&under(1, key(90)), 0);
+        // A new sealer counts anew; then something of the old one comes after all.
+        gaps.accept(&under(2, key(0)), 0);
+        gaps.accept(&under(2, picture(1, 1)), 0);
+        assert_eq!(
+            gaps.accept(&under(1, picture(91, 1)), 0),
+            Verdict::Duplicate
+        );
+        assert_eq!((gaps.generation, gaps.whole()), (2, Some(1)));
+        assert_eq!(gaps.pending(), 0);
+        assert_eq!(gaps.accept(&under(2, picture(2, 1)), 0), Verdict::New);
+        // A sealer whose clock was set back: refused at first, and not for good.
+        let news = (100..150).map(|n| gaps.accept(&under(1, picture(n, 1)), 0));
+        assert_eq!(news.filter(|&verdict| verdict == Verdict::New).count(), 21);
+        assert_eq!(gaps.generation, 1);
+    }
+
         for n in [u32::MAX - 3, u32::MAX, u32::MAX - 1, 0, 1, u32::MAX] {
             gaps.accept(&picture(n, 2), 0);
             gaps.tip(1, u32::MAX, 0);
