@@ -253,17 +253,20 @@ impl Gaps {
         true
     }
 
-    /// When to call [`Gaps::poll`] and [`Gaps::wants_key`] again.
+    /// When to call [`Gaps::poll`] again.
     pub(crate) fn next(&self, now: Micros) -> Option<Micros> {
-        let look = self.missing.first_key_value().map(|(_, oldest)| {
+        self.missing.first_key_value().map(|(_, oldest)| {
             if self.video {
                 now + LOOK
             } else {
                 oldest.since + KEEP + MS
             }
-        });
-        let key = self.broken.map(|_| self.key_at);
-        [look, key].into_iter().flatten().min()
+        })
+    }
+
+    /// When to call [`Gaps::wants_key`] again.
+    pub(crate) fn next_key(&self) -> Option<Micros> {
+        self.broken.map(|_| self.key_at)
     }
 
     /// The highest number that came, when a frame after it could be decoded, as far as headers tell.
@@ -473,9 +476,6 @@ mod tests {
     }
 
     #[test]
-    fn numbers_at_the_end_of_the_range_break_nothing() {
-        let mut gaps = Gaps::new(true);
-    #[test]
     fn a_late_frame_of_an_older_generation_is_no_news_unless_the_sender_goes_on_so() {
         let mut gaps = Gaps::new(true);
         let under = |generation, h: Header| Header { generation, ..h };
@@ -496,6 +496,9 @@ mod tests {
         assert_eq!(gaps.generation, 1);
     }
 
+    #[test]
+    fn numbers_at_the_end_of_the_range_break_nothing() {
+        let mut gaps = Gaps::new(true);
         for n in [u32::MAX - 3, u32::MAX, u32::MAX - 1, 0, 1, u32::MAX] {
             gaps.accept(&picture(n, 2), 0);
             gaps.tip(1, u32::MAX, 0);

@@ -70,6 +70,8 @@ impl RoomState {
                 if let Some(stream) = self.delivering(from, s, common) {
                     stream.told(l);
                     self.choose_all(s, common, now);
+                    // What is promised again may be broken since before.
+                    self.wake_stream(s, now + LOOK, Reason::Repair, common);
                 }
             }
         }
