@@ -44,8 +44,8 @@ pub enum AttachError {
     /// No order expects a link with this token (any more).
     #[error("no link with this token is expected")]
     Unknown,
-    /// The relay has as many links as it may.
-    #[error("the relay has as many links as it may")]
+    /// The relay has as many links as it may, or this one was opened too often within a few seconds.
+    #[error("the relay has as many links as it may, or this one was opened too often")]
     Full,
     /// The relay has stopped.
     #[error("the relay has stopped")]
@@ -344,7 +344,7 @@ impl Driver {
             .handle_attach(token, now)
             .map_err(|refused| match refused {
                 Refused::Unknown => AttachError::Unknown,
-                Refused::Full => AttachError::Full,
+                Refused::Full | Refused::TooOften => AttachError::Full,
             })?;
         let shared = Arc::new(Shared {
             link,

@@ -19,6 +19,9 @@ pub type Micros = u64;
 /// The longest message that a link carries: no browser sends a larger one (Chromium's `max-message-size`).
 pub const MAX_FRAME_BYTES: usize = 256 * 1024;
 
+/// The longest sound: Opus has 1275 bytes at most for 20 ms, and a frame's header and seal take under 100.
+pub(crate) const MAX_SOUND_BYTES: usize = 2048;
+
 /// A relay that was stopped (a busy machine, a debugger) for longer than this did not hear its peers: that is no silence.
 const STALL: Micros = 200 * MS;
 
@@ -163,6 +166,8 @@ pub enum Refused {
     Unknown,
     /// The relay has as many links as it may.
     Full,
+    /// This link was opened too often.
+    TooOften,
 }
 
 /// See the module.
@@ -259,6 +264,10 @@ impl Relay {
             .map(|link| link.id);
         if former.is_none() && self.common.links.len() >= self.common.settings.links {
             return Err(Refused::Full);
+        }
+        let peer = room.peers.get_mut(&node).ok_or(Refused::Unknown)?;
+        if !peer.may_attach(now) {
+            return Err(Refused::TooOften);
         }
         self.next_link += 1;
         let link = Link(self.next_link);

@@ -82,12 +82,9 @@ impl RoomState {
             return;
         };
         if let Some(edge) = peer.edges.get_mut(&key)
+            && edge.may_begin(now)
             && let Some(stream) = self.streams.get_mut(&key)
         {
-            // Beginning anew may cost a key frame, so it comes out of the same budget.
-            if edge.started && !edge.may_ask_key(now) {
-                return;
-            }
             begin(stream, peer, &have, common, now);
             self.flush_keys(key, common, now);
             self.wake_peer(from, now + LOOK, Reason::Lane, common);

@@ -138,8 +138,12 @@ impl RoomState {
             };
             if !edge.started {
                 if now - edge.since >= TAKE_WAIT {
-                    begin(stream, peer, &[], common, now);
-                    flush.push(key);
+                    edge.since = now;
+                    if edge.may_begin(now) {
+                        let have = peer.takes.get(&key).cloned().unwrap_or_default();
+                        begin(stream, peer, &have, common, now);
+                        flush.push(key);
+                    }
                 }
                 continue;
             }
