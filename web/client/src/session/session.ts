@@ -29,7 +29,7 @@ import { Distribution } from "./distribution.ts";
 import { Members } from "./members.ts";
 import { applyOrders } from "./plan.ts";
 import { reportOf } from "./report.ts";
-import { emptyModel, type Input, type Model, type PageEvent, reduce, sameIdentity } from "./state.ts";
+import { deliveries, emptyModel, type Input, type Model, type PageEvent, reduce, sameIdentity } from "./state.ts";
 import { uplinkAfter } from "./uplink.ts";
 
 /** Attempts to join for the first time before the person is told that it does not work: about 20 s. */
@@ -381,6 +381,8 @@ export class Session {
     this.#obey(joined.orders);
     for (const line of joined.chat) this.#openLine(line);
     this.#restate(joined.participants.find(({ node }) => node === joined.node));
+    // Said once by the worker, perhaps while the server was away; our children wait for it.
+    for (const { stream, parent } of deliveries(this.model)) this.send({ type: "ready", stream, parent });
     if (!first) this.#events.rejoined();
   }
 
