@@ -147,12 +147,11 @@ impl World {
                 );
             }
             7 | 8 => {
-                let parent = (b < 240).then_some(peer);
                 relay.handle_command(
                     Command::Parent {
                         room,
                         stream,
-                        parent,
+                        parent: peer,
                         layers,
                     },
                     now,

@@ -69,7 +69,7 @@ pub fn check(script: &[u8]) -> usize {
                 let datagram = script.take(b.into());
                 let from = address(a);
                 match demux.route(from, &datagram) {
-                    Route::Answer(answer) => assert!(answer.len() <= datagram.len()),
+                    Route::Answer(answer) => assert!(answer.len() <= 44),
                     Route::Session(_) => {
                         let check = Stun::parse(&datagram);
                         let named = check.is_some_and(|stun| stun.ufrag == Some("ufrg"));

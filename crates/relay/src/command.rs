@@ -186,13 +186,14 @@ pub enum Command {
         child: Node,
     },
     /// From now on the stream comes from `parent`; the former parent is heard until the new one delivers.
+    /// [`Event::Ready`](crate::Event::Ready) follows, also when it comes from there already.
     Parent {
         /// Which room.
         room: Room,
         /// Which stream.
         stream: Stream,
-        /// Who delivers; `None`: nobody for now.
-        parent: Option<Node>,
+        /// Who delivers.
+        parent: Node,
         /// Which layers will come; none: sound only.
         layers: Layers,
     },

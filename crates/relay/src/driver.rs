@@ -47,8 +47,8 @@ pub enum AttachError {
     /// No order expects a link with this token (any more).
     #[error("no link with this token is expected")]
     Unknown,
-    /// The relay has as many links as it may.
-    #[error("the relay has as many links as it may")]
+    /// The relay has as many links as it may, or this one was opened too often within a few seconds.
+    #[error("the relay has as many links as it may, or this one was opened too often")]
     Full,
     /// The relay has stopped.
     #[error("the relay has stopped")]
@@ -115,19 +115,14 @@ pub struct Attached {
 #[derive(Debug)]
 struct Shared {
     link: Link,
-    /// In the queue, taken and not yet sent, and held by the socket.
-    queued: AtomicUsize,
-    held: AtomicUsize,
+    /// Bytes in the queue, or taken and not yet sent.
+    unsent: AtomicUsize,
     /// The task has been told that the number changed and has not looked yet.
     told: AtomicBool,
     messages: mpsc::WeakUnboundedSender<Message>,
 }
 
 impl Shared {
-    fn unsent(&self) -> usize {
-        self.queued.load(Ordering::Acquire) + self.held.load(Ordering::Acquire)
-    }
-
     fn send(&self, message: Message) -> Result<(), Gone> {
         let messages = self.messages.upgrade().ok_or(Gone)?;
         messages.send(message).map_err(|_| Gone)
@@ -156,7 +151,7 @@ impl Outbound {
     /// future loses no message.
     pub async fn recv(&mut self) -> Option<Outgoing> {
         if self.taken > 0 {
-            self.shared.queued.fetch_sub(self.taken, Ordering::AcqRel);
+            self.shared.unsent.fetch_sub(self.taken, Ordering::AcqRel);
             self.taken = 0;
             self.shared.changed();
         }
@@ -178,14 +173,6 @@ impl Outbound {
         self.closed = matches!(next, Outgoing::Close(_));
         self.taken = next.bytes();
         Some(next)
-    }
-
-    /// Says how many bytes of what was taken the socket's own buffer still holds, where the socket can tell. The core hands
-    /// out the next picture only when nothing is left, so that sound never stands behind two.
-    pub fn holds(&self, bytes: usize) {
-        if self.shared.held.swap(bytes, Ordering::AcqRel) != bytes {
-            self.shared.changed();
-        }
     }
 }
 
@@ -428,8 +415,11 @@ impl Driver {
             }
             Message::Unsent(link) => {
                 if let Some(Socket { shared, .. }) = self.links.get(&link) {
-                    shared.told.store(false, Ordering::Release);
-                    let unsent = shared.unsent();
+                    // A swap, not a store: `changed` may have just found `true` and sent no message. Reading what it wrote
+                    // is what makes the number that it wrote before visible here; after a store the load might come first,
+                    // and the last change would never be seen.
+                    shared.told.swap(false, Ordering::AcqRel);
+                    let unsent = shared.unsent.load(Ordering::Acquire);
                     self.relay.handle_input(link, Input::Unsent(unsent), now);
                 }
             }
@@ -446,12 +436,11 @@ impl Driver {
             .handle_attach(token, now)
             .map_err(|refused| match refused {
                 Refused::Unknown => AttachError::Unknown,
-                Refused::Full => AttachError::Full,
+                Refused::Full | Refused::TooOften => AttachError::Full,
             })?;
         let shared = Arc::new(Shared {
             link,
-            queued: AtomicUsize::new(0),
-            held: AtomicUsize::new(0),
+            unsent: AtomicUsize::new(0),
             told: AtomicBool::new(false),
             messages: self.messages.clone(),
         });
@@ -519,7 +508,7 @@ impl Driver {
             }
             Some(message) => {
                 if let Some(Socket { shared, queue, .. }) = self.links.get(&link) {
-                    shared.queued.fetch_add(message.bytes(), Ordering::AcqRel);
+                    shared.unsent.fetch_add(message.bytes(), Ordering::AcqRel);
                     let _ = queue.send(message);
                 }
             }

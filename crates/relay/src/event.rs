@@ -167,8 +167,10 @@ pub struct Counters {
     pub looped: u64,
     /// Kinds and tracks that are not forwarded.
     pub foreign: u64,
-    /// Frames above the message limit.
+    /// Frames above the message limit, and sound above its own.
     pub oversized: u64,
+    /// Frames over the rate that one stream may have.
+    pub excess: u64,
     /// Control messages about streams or layers that the peer has no business with.
     pub misplaced: u64,
     /// Control messages that are none of ours.

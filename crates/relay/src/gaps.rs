@@ -23,7 +23,8 @@ const MAX_TRIES: u32 = 3;
 const GIVE_UP: Micros = 600 * MS;
 /// How long a frame given up may still come by itself and count as new.
 const KEEP: Micros = 1000 * MS;
-/// A jump back by more than this for [`STALE_RUN`] frames on end is a sender that counts anew, or an earlier forgery.
+/// A jump back by more than this, or an older generation, for [`STALE_RUN`] frames on end is a sender that counts anew, or an
+/// earlier forgery.
 const STALE_DISTANCE: u32 = 2048;
 const STALE_RUN: u32 = 30;
 /// A request may die on the way (a parent changes, an encoder restarts): it is repeated while nothing can be decoded.
@@ -109,7 +110,9 @@ impl Gaps {
             self.restart(h, now);
             return Verdict::New;
         };
-        if n > highest {
+        // Within one sealer numbers go on, so a higher number under an older generation is another count, and late.
+        let late = n > highest && is_newer(self.generation, h.generation);
+        if n > highest && !late {
             if n - highest > MAX_MISSING {
                 self.restart(h, now);
                 return Verdict::New;
@@ -142,7 +145,8 @@ impl Gaps {
             self.took(h, now);
             return Verdict::New;
         }
-        if highest - n > STALE_DISTANCE && self.last_stale.is_none_or(|last| n > last) {
+        let stale = late || highest.saturating_sub(n) > STALE_DISTANCE;
+        if stale && self.last_stale.is_none_or(|last| n > last) {
             self.last_stale = Some(n);
             self.stale_run += 1;
             if self.stale_run >= STALE_RUN {
@@ -249,17 +253,20 @@ impl Gaps {
         true
     }
 
-    /// When to call [`Gaps::poll`] and [`Gaps::wants_key`] again.
+    /// When to call [`Gaps::poll`] again.
     pub(crate) fn next(&self, now: Micros) -> Option<Micros> {
-        let look = self.missing.first_key_value().map(|(_, oldest)| {
+        self.missing.first_key_value().map(|(_, oldest)| {
             if self.video {
                 now + LOOK
             } else {
                 oldest.since + KEEP + MS
             }
-        });
-        let key = self.broken.map(|_| self.key_at);
-        [look, key].into_iter().flatten().min()
+        })
+    }
+
+    /// When to call [`Gaps::wants_key`] again.
+    pub(crate) fn next_key(&self) -> Option<Micros> {
+        self.broken.map(|_| self.key_at)
     }
 
     /// The highest number that came, when a frame after it could be decoded, as far as headers tell.
@@ -466,6 +473,27 @@ mod tests {
             29
         );
         assert!(gaps.pending() <= MAX_MISSING as usize);
+    }
+
+    #[test]
+    fn a_late_frame_of_an_older_generation_is_no_news_unless_the_sender_goes_on_so() {
+        let mut gaps = Gaps::new(true);
+        let under = |generation, h: Header| Header { generation, ..h };
+        gaps.accept(&under(1, key(90)), 0);
+        // A new sealer counts anew; then something of the old one comes after all.
+        gaps.accept(&under(2, key(0)), 0);
+        gaps.accept(&under(2, picture(1, 1)), 0);
+        assert_eq!(
+            gaps.accept(&under(1, picture(91, 1)), 0),
+            Verdict::Duplicate
+        );
+        assert_eq!((gaps.generation, gaps.whole()), (2, Some(1)));
+        assert_eq!(gaps.pending(), 0);
+        assert_eq!(gaps.accept(&under(2, picture(2, 1)), 0), Verdict::New);
+        // A sealer whose clock was set back: refused at first, and not for good.
+        let news = (100..150).map(|n| gaps.accept(&under(1, picture(n, 1)), 0));
+        assert_eq!(news.filter(|&verdict| verdict == Verdict::New).count(), 21);
+        assert_eq!(gaps.generation, 1);
     }
 
     #[test]

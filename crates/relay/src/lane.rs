@@ -2,7 +2,9 @@
 //! and bounded in age and bytes: over the soft bound droppable frames go; over the hard bound everything up to the next key
 //! frame, highest layer first, and the lane then wants a key frame. What the child gets at all is the [`Gate`]'s decision.
 //!
-//! A frame that waits is a slot in the queue: header, time and a share of the bytes.
+//! Repairs go first, then what a layer begins with, then what comes. Each of the three is a queue in order of time, so whether
+//! something has waited too long is a look at three fronts, however much waits. A frame that waits is a slot in its queue:
+//! header, time and a share of the bytes.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,7 +18,9 @@ use crate::gate::{Decision, Gate};
 
 /// Pace over the allotted rate: encoders overshoot for a second at a time; what is over it is a burst to be spread.
 const PACE: f64 = 2.0;
-/// Depth of the bucket at the paced rate. A key frame is charged one bucket at most, whatever its size.
+/// Depth of the bucket at the paced rate. A key frame is charged one bucket at most, and the rest of it lent: paid back at the
+/// allotted rate, and until it is the next one is charged in full. So nothing gets more than three times the allotted rate for
+/// long, were every frame a key frame.
 const BURST_MS: f64 = 250.0;
 /// No lane is paced below this: at less, one small frame would block for seconds.
 const MIN_RATE_BPS: u64 = 100_000;
@@ -30,6 +34,10 @@ const REPLAY: Micros = 1500 * MS;
 const AFTER_KEY: Micros = 1500 * MS;
 /// Least byte bound of a lane: two of the largest frames. Age is what bounds a lane in the ordinary case.
 const MIN_QUEUE_BYTES: usize = 512 * 1024;
+/// Frames that may wait in each queue: more than 4 layers of 60 pictures a second bring within the longest bound.
+const MAX_ITEMS: usize = 512;
+/// What a question for a frame costs of the budget for repairs, besides the frame.
+const ASKED_BYTES: f64 = 64.0;
 /// A layer whose sender pauses (a still screen): after this the child is told which frame was the last.
 const TIP: Micros = 150 * MS;
 /// Repairs may use this share of the allotted rate, so that loss does not feed on itself.
@@ -49,7 +57,16 @@ struct Item {
     header: Header,
     sealed: Bytes,
     at: Micros,
-    cause: Cause,
+}
+
+impl Item {
+    fn new(frame: &Frame, at: Micros) -> Self {
+        Self {
+            header: frame.header,
+            sealed: frame.sealed.clone(),
+            at,
+        }
+    }
 }
 
 /// The newest frame of a layer that counts and was sent.
@@ -68,10 +85,17 @@ pub(crate) struct Lane {
     rate_bps: u64,
     /// Most bytes that may wait.
     cap: usize,
-    queue: VecDeque<Item>,
+    repairs: VecDeque<Item>,
+    replay: VecDeque<Item>,
+    live: VecDeque<Item>,
+    /// Of those in `live`.
+    droppable: usize,
+    /// Of all that waits.
     bytes: usize,
     tokens: f64,
     repair_tokens: f64,
+    /// Bytes of a key frame that were not charged.
+    lent: f64,
     filled: Micros,
     ticked: Micros,
     key_taken: Option<Micros>,
@@ -84,10 +108,14 @@ impl Lane {
             gate: Gate::new(now),
             rate_bps: rate_bps.max(MIN_RATE_BPS),
             cap,
-            queue: VecDeque::new(),
+            repairs: VecDeque::new(),
+            replay: VecDeque::new(),
+            live: VecDeque::new(),
+            droppable: 0,
             bytes: 0,
             tokens: 0.0,
             repair_tokens: 0.0,
+            lent: 0.0,
             filled: now,
             ticked: now,
             key_taken: None,
@@ -111,30 +139,24 @@ impl Lane {
         self.bytes
     }
 
-    /// Begins a layer with `frames` that a newcomer needs, or (`None`) at the next key frame. Frames that the child has
-    /// already are not among them.
+    /// Begins a layer with `frames` that a newcomer needs, or (`None`, or more than may wait) at the next key frame. Frames that
+    /// the child has already are not among them.
     pub(crate) fn start(&mut self, layer: u8, frames: Option<Vec<Frame>>, now: Micros) {
+        let limit = self.limit();
+        let frames = frames.filter(|frames| {
+            let bytes: usize = frames.iter().map(|frame| frame.sealed.len()).sum();
+            frames.len() <= MAX_ITEMS && bytes <= limit
+        });
         self.gate.start(layer, frames.is_some(), now);
-        for frame in frames.into_iter().flatten() {
+        for frame in frames.iter().flatten() {
             self.bytes += frame.sealed.len();
-            let Frame { header, sealed, .. } = frame;
-            self.queue.push_back(Item {
-                header,
-                sealed,
-                at: now,
-                cause: Cause::Replay,
-            });
+            self.replay.push_back(Item::new(frame, now));
         }
     }
 
     pub(crate) fn stop(&mut self, layer: u8) {
         self.gate.stop(layer);
-        let bytes = &mut self.bytes;
-        self.queue.retain(|item| {
-            let stays = item.header.spatial != layer;
-            *bytes -= if stays { 0 } else { item.sealed.len() };
-            stays
-        });
+        self.retain(|item| item.header.spatial != layer);
     }
 
     /// Everything waits no longer, and nothing is sent: the link is gone.
@@ -142,7 +164,10 @@ impl Lane {
         for layer in 0..Layers::MAX {
             self.stop(layer);
         }
-        self.queue = VecDeque::new();
+        // A link that has ended keeps no room for what it may never send.
+        self.repairs = VecDeque::new();
+        self.replay = VecDeque::new();
+        self.live = VecDeque::new();
         self.newest.clear();
     }
 
@@ -152,12 +177,8 @@ impl Lane {
             return;
         }
         self.bytes += frame.sealed.len();
-        self.queue.push_back(Item {
-            header: frame.header,
-            sealed: frame.sealed.clone(),
-            at: now,
-            cause: Cause::Live,
-        });
+        self.droppable += usize::from(frame.header.droppable);
+        self.live.push_back(Item::new(frame, now));
         self.bound(now);
     }
 
@@ -165,46 +186,40 @@ impl Lane {
     pub(crate) fn resend(&mut self, frame: &Frame, now: Micros) -> bool {
         self.fill(now);
         let h = &frame.header;
-        if !self.gate.flows(h.spatial) || self.repair_tokens <= 0.0 {
+        if !self.gate.flows(h.spatial)
+            || self.repair_tokens <= 0.0
+            || self.repairs.len() >= MAX_ITEMS
+        {
             return false;
         }
+        // To look through the queues is work, which a child could ask for without end.
+        self.repair_tokens -= ASKED_BYTES;
         let same = |item: &Item| (item.header.spatial, item.header.number) == (h.spatial, h.number);
-        if self.queue.iter().any(same) {
+        if self.items().any(same) {
             return false;
         }
         self.repair_tokens -= frame.sealed.len() as f64;
         self.bytes += frame.sealed.len();
-        let at = self
-            .queue
-            .iter()
-            .take_while(|item| item.cause == Cause::Repair)
-            .count();
-        let item = Item {
-            header: *h,
-            sealed: frame.sealed.clone(),
-            at: now,
-            cause: Cause::Repair,
-        };
-        self.queue.insert(at, item);
+        self.repairs.push_back(Item::new(frame, now));
         true
     }
 
     /// When the next frame was queued, if it may go now.
     pub(crate) fn ready(&mut self, now: Micros) -> Option<Micros> {
-        let head = self.queue.front()?;
-        let (at, live) = (head.at, head.cause == Cause::Live);
+        let (cause, head) = self.head()?;
+        let at = head.at;
         self.fill(now);
-        (!live || self.tokens > 0.0).then_some(at)
+        (cause != Cause::Live || self.tokens > 0.0).then_some(at)
     }
 
     /// The next frame, to be sent now.
     pub(crate) fn take(&mut self, now: Micros) -> Option<Bytes> {
-        let Item {
-            header,
-            sealed,
-            cause,
-            ..
-        } = self.queue.pop_front()?;
+        let (cause, _) = self.head()?;
+        let Item { header, sealed, .. } = match cause {
+            Cause::Repair => self.repairs.pop_front(),
+            Cause::Replay => self.replay.pop_front(),
+            Cause::Live => self.live.pop_front(),
+        }?;
         self.bytes -= sealed.len();
         if header.is_key() {
             self.key_taken = Some(now);
@@ -225,12 +240,14 @@ impl Lane {
             );
         }
         if cause == Cause::Live {
+            self.droppable -= usize::from(header.droppable);
             let size = sealed.len() as f64;
-            self.tokens -= if header.is_key() {
-                size.min(self.depth())
+            if header.is_key() && self.lent <= 0.0 {
+                self.lent = (size - self.depth()).max(0.0);
+                self.tokens -= size - self.lent;
             } else {
-                size
-            };
+                self.tokens -= size;
+            }
         }
         Some(sealed)
     }
@@ -240,7 +257,7 @@ impl Lane {
         let elapsed = (now - self.ticked).min(1000 * MS);
         self.ticked = now;
         self.bound(now);
-        let held = self.over(SOFT, MIN_QUEUE_BYTES / 2, now);
+        let held = self.over(SOFT, MIN_QUEUE_BYTES / 2, MAX_ITEMS / 2, now);
         self.gate.tick(elapsed, held, choked, now);
     }
 
@@ -256,7 +273,7 @@ impl Lane {
 
     /// When to call [`Lane::tick`] again.
     pub(crate) fn next(&self, now: Micros) -> Option<Micros> {
-        let queue = (!self.queue.is_empty()).then_some(now + LOOK);
+        let queue = self.head().map(|_| now + LOOK);
         let layers = self.gate.layers();
         let tips = self
             .newest
@@ -269,16 +286,15 @@ impl Lane {
     /// Keeps the bounds.
     fn bound(&mut self, now: Micros) {
         let limit = self.limit();
-        if self.over(SOFT, limit / 2, now)
-            && self.remove(|item| item.header.droppable && item.cause == Cause::Live)
-        {
+        if self.droppable > 0 && self.over(SOFT, limit / 2, MAX_ITEMS / 2, now) {
+            self.thin();
             self.gate.thinned(now);
         }
         let young_key = self.key_taken.is_some_and(|at| now - at < AFTER_KEY);
         let hard = if young_key { AFTER_KEY } else { HARD };
         for layer in self.gate.layers().iter().rev() {
             for keep in [true, false] {
-                if !self.over(hard, limit, now) {
+                if !self.over(hard, limit, MAX_ITEMS, now) {
                     return;
                 }
                 self.give_up(layer, keep, now);
@@ -291,54 +307,90 @@ impl Lane {
         most.max(MIN_QUEUE_BYTES).min(self.cap.max(MIN_QUEUE_BYTES))
     }
 
-    fn over(&self, age: Micros, bytes: usize, now: Micros) -> bool {
+    fn over(&self, age: Micros, bytes: usize, items: usize, now: Micros) -> bool {
+        let old = |queue: &VecDeque<Item>, age: Micros| {
+            queue.front().is_some_and(|oldest| now - oldest.at > age)
+        };
         self.bytes > bytes
-            || self.queue.iter().any(|item| {
-                let most = if item.cause == Cause::Live {
-                    age
-                } else {
-                    age.max(REPLAY)
-                };
-                now - item.at > most
-            })
+            || self.live.len() > items
+            || old(&self.live, age)
+            || old(&self.replay, age.max(REPLAY))
+            || old(&self.repairs, age.max(REPLAY))
+    }
+
+    /// What goes next.
+    fn head(&self) -> Option<(Cause, &Item)> {
+        let queues = [
+            (Cause::Repair, &self.repairs),
+            (Cause::Replay, &self.replay),
+            (Cause::Live, &self.live),
+        ];
+        let mut heads = queues.into_iter();
+        heads.find_map(|(cause, queue)| Some((cause, queue.front()?)))
+    }
+
+    /// All that waits, in the order in which it goes.
+    fn items(&self) -> impl Iterator<Item = &Item> {
+        self.repairs.iter().chain(&self.replay).chain(&self.live)
+    }
+
+    /// Keeps of what waits that for which `stays` is true.
+    fn retain(&mut self, mut stays: impl FnMut(&Item) -> bool) {
+        let (mut bytes, mut droppable) = (0, 0);
+        let mut keep = |item: &Item| {
+            let stays = stays(item);
+            bytes += if stays { item.sealed.len() } else { 0 };
+            stays
+        };
+        self.repairs.retain(&mut keep);
+        self.replay.retain(&mut keep);
+        self.live.retain(|item| {
+            let stays = keep(item);
+            droppable += usize::from(stays && item.header.droppable);
+            stays
+        });
+        (self.bytes, self.droppable) = (bytes, droppable);
     }
 
     /// Drops a layer's frames: up to a young key frame in the queue if one may be kept, else up to the next to come.
     fn give_up(&mut self, layer: u8, keep: bool, now: Micros) {
         let key = self
-            .queue
-            .iter()
-            .rposition(|item| item.header.spatial == layer && item.header.is_key());
-        let young = |at: &usize| {
-            self.queue
-                .get(*at)
-                .is_some_and(|item| now - item.at <= HARD / 2)
-        };
-        let fresh = key.filter(|&at| keep && at > 0 && young(&at));
+            .items()
+            .enumerate()
+            .filter(|(_, item)| item.header.spatial == layer && item.header.is_key())
+            .last();
+        let fresh = key
+            .filter(|&(at, item)| keep && at > 0 && now - item.at <= HARD / 2)
+            .map(|(at, _)| at);
+        let mut gone = Vec::new();
         let mut at = 0;
-        self.remove(|item| {
+        self.retain(|item| {
             let passed = fresh.is_some_and(|fresh| at >= fresh);
             at += 1;
-            item.header.spatial == layer && !passed
+            let stays = item.header.spatial != layer || passed;
+            if !stays {
+                gone.push(item.header);
+            }
+            stays
         });
+        gone.iter().for_each(|header| self.gate.drop(header));
         if fresh.is_none() {
             self.gate.give_up(layer, now);
         }
     }
 
-    /// Leaves out frames on purpose. True when there were some.
-    fn remove(&mut self, mut which: impl FnMut(&Item) -> bool) -> bool {
-        let before = self.queue.len();
+    /// Leaves out what comes and nothing else needs.
+    fn thin(&mut self) {
         let (gate, bytes) = (&mut self.gate, &mut self.bytes);
-        self.queue.retain(|item| {
-            let goes = which(item);
+        self.live.retain(|item| {
+            let goes = item.header.droppable;
             if goes {
                 *bytes -= item.sealed.len();
                 gate.drop(&item.header);
             }
             !goes
         });
-        self.queue.len() < before
+        self.droppable = 0;
     }
 
     /// Bytes that may go at once after a pause.
@@ -354,5 +406,90 @@ impl Lane {
         self.repair_tokens = self
             .depth()
             .min(self.repair_tokens + rate * REPAIR_SHARE * ms);
+        self.lent = (self.lent - rate * ms).max(0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use grove_frame::Kind;
+
+    fn picture(number: u32, droppable: bool) -> Frame {
+        let header = Header {
+            kind: Kind::Delta {
+                farthest: 0,
+                nearest: 0,
+            },
+            spatial: 0,
+            temporal: 0,
+            number,
+            capture_us: 0,
+            sender: 1,
+            stream: 0,
+            track: 1,
+            generation: 1,
+            droppable,
+            rotation: 0,
+        };
+        Frame {
+            header,
+            sealed: Bytes::from_static(&[0; 40]),
+            at: 0,
+        }
+    }
+
+    fn lane() -> Lane {
+        let mut lane = Lane::new(1_000_000, 1 << 20, 0);
+        lane.start(0, Some(Vec::new()), 0);
+        lane
+    }
+
+    #[test]
+    fn no_more_than_512_frames_wait_however_small() {
+        let mut lane = lane();
+        for number in 0..256 {
+            lane.offer(&picture(number, number % 2 == 1), 0);
+        }
+        assert_eq!(lane.live.len(), 256);
+        lane.offer(&picture(256, false), 0);
+        assert_eq!(lane.live.len(), 129, "those that nothing needs go first");
+        for number in 257..1000 {
+            lane.offer(&picture(number, false), 0);
+            assert!(lane.live.len() <= MAX_ITEMS);
+        }
+        assert!(lane.gate.waits(0), "and then the layer");
+    }
+
+    #[test]
+    fn repairs_go_first_then_what_a_layer_begins_with_then_what_comes() {
+        let mut lane = lane();
+        lane.offer(&picture(10, true), 0);
+        lane.offer(&picture(11, false), 0);
+        lane.start(1, Some(Vec::new()), 0);
+        let mut opening = picture(7, false);
+        opening.header.spatial = 1;
+        lane.start(1, Some(vec![opening]), 0);
+        assert!(lane.resend(&picture(5, false), 0));
+        assert!(lane.resend(&picture(6, false), 0));
+        assert!(!lane.resend(&picture(11, false), 0), "it waits already");
+        let mut order = Vec::new();
+        while let Some((_, item)) = lane.head() {
+            order.push(item.header.number);
+            lane.take(0);
+        }
+        assert_eq!(order, [5, 6, 7, 10, 11]);
+        assert_eq!((lane.bytes, lane.droppable), (0, 0));
+    }
+
+    #[test]
+    fn asking_for_what_waits_already_uses_up_the_budget_for_repairs() {
+        let mut lane = lane();
+        lane.offer(&picture(1, false), 0);
+        for _ in 0..1000 {
+            lane.resend(&picture(1, false), 0);
+        }
+        assert!(!lane.resend(&picture(0, false), 0));
+        assert!(lane.resend(&picture(0, false), 1000 * MS));
     }
 }

@@ -12,7 +12,7 @@ use crate::Micros;
 use crate::common::Common;
 use crate::control::{Control, Refused, parse};
 use crate::frame::MS;
-use crate::meter::{Loss, Rate, Rtt};
+use crate::meter::{Bucket, Loss, Rate, Rtt};
 use crate::relay::{Link, Outgoing};
 
 /// Idle time after which a heartbeat goes out.
@@ -164,8 +164,7 @@ pub(crate) struct LinkState {
     ping: u32,
     pings: VecDeque<Micros>,
     echo: Option<(u32, Micros)>,
-    budget: f64,
-    budget_at: Micros,
+    budget: Bucket,
     stands_since: Option<Micros>,
     /// The socket has taken something, or had nothing to take.
     moved_at: Micros,
@@ -191,8 +190,7 @@ impl LinkState {
             ping: 0,
             pings: VecDeque::new(),
             echo: None,
-            budget: CONTROL_PER_S,
-            budget_at: now,
+            budget: Bucket::new(CONTROL_PER_S, CONTROL_PER_S, now),
             stands_since: None,
             moved_at: now,
         }
@@ -331,14 +329,10 @@ impl LinkState {
 
     pub(crate) fn text_came(&mut self, text: &str, common: &mut Common, now: Micros) -> Heard {
         self.heard(text.len(), common, now);
-        let ms = now.saturating_sub(self.budget_at) as f64 / MS as f64;
-        self.budget = CONTROL_PER_S.min(self.budget + ms * CONTROL_PER_S / 1000.0);
-        self.budget_at = now;
-        if self.budget < 1.0 {
+        if !self.budget.take(1.0, now) {
             common.counters.flooded += 1;
             return Heard::Done;
         }
-        self.budget -= 1.0;
         match parse(text) {
             Err(Refused::Unknown) => common.counters.unknown += 1,
             Err(Refused::Malformed) => common.counters.junk += 1,

@@ -47,6 +47,41 @@ impl Rate {
     }
 }
 
+/// A token bucket: so much per second, and so much at once after a pause.
+#[derive(Debug, Clone)]
+pub(crate) struct Bucket {
+    per_s: f64,
+    burst: f64,
+    tokens: f64,
+    filled: Micros,
+}
+
+impl Bucket {
+    pub(crate) fn new(per_s: f64, burst: f64, now: Micros) -> Self {
+        Self {
+            per_s,
+            burst,
+            tokens: burst,
+            filled: now,
+        }
+    }
+
+    /// Is there room for `cost` now?
+    pub(crate) fn holds(&mut self, cost: f64, now: Micros) -> bool {
+        let seconds = now.saturating_sub(self.filled) as f64 / (1000 * MS) as f64;
+        self.filled = now;
+        self.tokens = self.burst.min(self.tokens + seconds * self.per_s);
+        self.tokens >= cost
+    }
+
+    /// Takes `cost` if there is room for it.
+    pub(crate) fn take(&mut self, cost: f64, now: Micros) -> bool {
+        let holds = self.holds(cost, now);
+        self.tokens -= if holds { cost } else { 0.0 };
+        holds
+    }
+}
+
 /// Smoothed round-trip time, RFC 6298 section 2 (alpha 1/8, beta 1/4), in milliseconds.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rtt {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::command::{Command, Node, Room, Token};
 use crate::common::{Common, Owner};
-use crate::event::{Event, Lost, Size, Stats};
+use crate::event::{Event, Size, Stats};
 use crate::frame::MS;
 use crate::link::LinkState;
 use crate::room::RoomState;
@@ -19,6 +19,9 @@ pub type Micros = u64;
 
 /// The longest message that a link carries: no browser sends a larger one (Chromium's `max-message-size`).
 pub const MAX_FRAME_BYTES: usize = 256 * 1024;
+
+/// The longest sound: Opus has 1275 bytes at most for 20 ms, and a frame's header and seal take under 100.
+pub(crate) const MAX_SOUND_BYTES: usize = 2048;
 
 /// A relay that was stopped (a busy machine, a debugger) for longer than this did not hear its peers: that is no silence.
 const STALL: Micros = 200 * MS;
@@ -166,6 +169,8 @@ pub enum Refused {
     Unknown,
     /// The relay has as many links as it may.
     Full,
+    /// This link was opened too often.
+    TooOften,
 }
 
 /// See the module.
@@ -279,6 +284,10 @@ impl Relay {
         if former.is_none() && self.common.links.len() >= self.common.settings.links {
             return Err(Refused::Full);
         }
+        let peer = room.peers.get_mut(&node).ok_or(Refused::Unknown)?;
+        if !peer.may_attach(now) {
+            return Err(Refused::TooOften);
+        }
         self.next_link += 1;
         let link = Link(self.next_link);
         self.common.links.insert(link, (id, node));
@@ -359,19 +368,10 @@ impl Relay {
             room.close(node, Some(Close::Stopped), &mut self.common, now);
             return;
         }
-        let peers = self
-            .rooms
-            .get(&id)
-            .into_iter()
-            .flat_map(|room| room.peers.keys().copied());
-        for peer in peers.collect::<Vec<_>>() {
-            self.common.event(Event::Lost {
-                room: id,
-                peer,
-                why: Lost::Silent,
-            });
+        if self.rooms.contains_key(&id) {
+            self.leave(id, Close::Stopped);
+            self.common.event(Event::Left { room: id });
         }
-        self.leave(id, Close::Stopped);
     }
 
     /// The caps.
@@ -480,24 +480,22 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_whose_handling_fails_costs_its_own_room_only() {
+    fn a_deadline_whose_handling_fails_costs_its_own_room_only_and_the_owner_is_told_to_enter_it_anew()
+     {
         let (mut relay, links) = two_peers();
         relay.handle_command(Command::Enter { room: 2, node: 9 }, 0);
         relay.handle_timeout(1000 * MS);
         while relay.poll_output().is_some() {}
         relay.abandon(1000 * MS);
         let outputs: Vec<_> = std::iter::from_fn(|| relay.poll_output()).collect();
-        let lost = |peer| {
-            Output::Event(Event::Lost {
-                room: 1,
-                peer,
-                why: Lost::Silent,
-            })
-        };
         let closed = |link| Output::Send(link, Outgoing::Close(Close::Stopped));
         assert_eq!(
             outputs,
-            [lost(1), lost(2), closed(links[0]), closed(links[1])]
+            [
+                closed(links[0]),
+                closed(links[1]),
+                Output::Event(Event::Left { room: 1 })
+            ]
         );
         assert_eq!(
             relay.stats(0).size,

@@ -131,9 +131,12 @@ impl Ring {
             return None;
         }
         if number > held.highest {
-            return (number - held.highest < AHEAD).then(Vec::new);
+            // Under an older generation it is the number of another count, and says nothing about this one.
+            let ahead = generation == held.generation && number - held.highest < AHEAD;
+            return ahead.then(Vec::new);
         }
-        self.get(layer, number)?;
+        self.get(layer, number)
+            .filter(|frame| frame.header.generation == generation)?;
         let later = held.frames.iter().filter(|f| f.header.number > number);
         Some(later.filter(|f| now - f.at <= RING).cloned().collect())
     }

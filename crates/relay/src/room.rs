@@ -19,20 +19,24 @@ use crate::frame::{Frame, MS, Track, track};
 use crate::gaps::Verdict;
 use crate::lane::Lane;
 use crate::link::LinkState;
-use crate::relay::{Close, Link, MAX_FRAME_BYTES, Micros, Reason};
+use crate::meter::Bucket;
+use crate::relay::{Close, Link, MAX_FRAME_BYTES, MAX_SOUND_BYTES, Micros, Reason};
 use crate::stream::{Edge, GRACE, Parent, StreamState};
 
 /// How long a link that was ordered may take to open. As long as browsers try.
 const OPEN_WITHIN: Micros = 15_000 * MS;
 /// How long a peer whose socket has closed may take to come back before it counts as lost.
 const BACK_WITHIN: Micros = 500 * MS;
+/// How often a peer may open its link: a burst, and then so many per second.
+const ATTACH_BURST: f64 = 5.0;
+const ATTACHES_PER_S: f64 = 1.0;
 /// How often edges are looked at for layers to begin or end, while frames come.
 const CHOOSE: Micros = 100 * MS;
 /// How soon a queue that holds something is looked at again.
 const LOOK: Micros = 10 * MS;
 
 /// The other end of a link that is ordered, or of an edge whose link is not ordered yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Peer {
     pub token: Option<Token>,
     pub link: Option<LinkState>,
@@ -43,10 +47,29 @@ pub(crate) struct Peer {
     pub expected_by: Option<Micros>,
     /// The link was open once.
     pub was_up: bool,
+    attaches: Bucket,
     pub timer: Timer,
 }
 
 impl Peer {
+    fn new(now: Micros) -> Self {
+        Self {
+            token: None,
+            link: None,
+            edges: BTreeMap::new(),
+            takes: BTreeMap::new(),
+            expected_by: None,
+            was_up: false,
+            attaches: Bucket::new(ATTACHES_PER_S, ATTACH_BURST, now),
+            timer: Timer::default(),
+        }
+    }
+
+    /// May it open its link (again)? Each time its edges begin anew.
+    pub(crate) fn may_attach(&mut self, now: Micros) -> bool {
+        self.attaches.take(1.0, now)
+    }
+
     /// Hands over pictures while the socket has none: the frame that waited longest among lanes that may send.
     pub(crate) fn pump(&mut self, common: &mut Common, now: Micros) {
         let Some(link) = &mut self.link else {
@@ -123,7 +146,7 @@ impl RoomState {
         common: &mut Common,
         now: Micros,
     ) -> Option<Token> {
-        let peer = self.peers.entry(node).or_default();
+        let peer = self.peers.entry(node).or_insert_with(|| Peer::new(now));
         if peer.token == Some(token) {
             return None;
         }
@@ -250,8 +273,8 @@ impl RoomState {
         let stream = self
             .streams
             .entry(key)
-            .or_insert_with(|| StreamState::new(key));
-        let peer = self.peers.entry(child).or_default();
+            .or_insert_with(|| StreamState::new(key, now));
+        let peer = self.peers.entry(child).or_insert_with(|| Peer::new(now));
         let cap = common.settings.queue_bytes;
         let edge = peer
             .edges
@@ -264,7 +287,9 @@ impl RoomState {
         }
         if edge.started {
             choose(stream, peer, common, now);
-        } else if let Some(have) = peer.takes.get(&key).cloned() {
+        } else if let Some(have) = peer.takes.get(&key).cloned()
+            && edge.may_begin(now)
+        {
             begin(stream, peer, &have, common, now);
         }
         self.flush_keys(key, common, now);
@@ -285,11 +310,12 @@ impl RoomState {
         self.drop_idle_stream(key, common);
     }
 
-    /// From now on the stream comes from `node`; the former parent is heard until the new one has delivered.
+    /// From now on the stream comes from `node`; the former parent is heard until the new one has delivered. Whoever orders
+    /// the parent that is there waits for it to be ready as for any other, so that is said again.
     pub(crate) fn parent(
         &mut self,
         key: Stream,
-        node: Option<Node>,
+        node: Node,
         layers: Layers,
         common: &mut Common,
         now: Micros,
@@ -297,9 +323,9 @@ impl RoomState {
         let stream = self
             .streams
             .entry(key)
-            .or_insert_with(|| StreamState::new(key));
+            .or_insert_with(|| StreamState::new(key, now));
         stream.expected = layers;
-        if stream.parent.as_ref().map(|parent| parent.node) != node {
+        if stream.parent.as_ref().map(|parent| parent.node) != Some(node) {
             let former = stream.parent.take();
             if stream.previous.is_none() || former.as_ref().is_some_and(|parent| parent.ready) {
                 stream.previous = former;
@@ -310,20 +336,32 @@ impl RoomState {
             if stream
                 .previous
                 .as_ref()
-                .is_some_and(|previous| Some(previous.node) == node)
+                .is_some_and(|previous| previous.node == node)
             {
                 stream.previous = None;
             }
-            stream.parent = node.map(Parent::new);
-            if node.is_some() {
-                for gaps in stream.video.iter_mut().flatten() {
-                    gaps.reparent(now);
-                }
+            stream.parent = Some(Parent::new(node));
+            for gaps in stream.video.iter_mut().flatten() {
+                gaps.reparent(now);
             }
             self.take(key, common, now);
+        } else if let Some(parent) = stream.parent.as_mut().filter(|parent| parent.ready) {
+            if self
+                .peers
+                .get(&node)
+                .is_some_and(|peer| peer.link.is_some())
+            {
+                common.event(Event::Ready {
+                    room: self.id,
+                    stream: key,
+                    parent: node,
+                });
+            } else {
+                // Its next frame will show.
+                *parent = Parent::new(node);
+            }
         }
         self.wake_stream(key, now, Reason::Stream, common);
-        self.drop_idle_stream(key, common);
     }
 
     pub(crate) fn forget(&mut self, key: Stream, common: &mut Common) {
@@ -391,6 +429,10 @@ impl RoomState {
             counters.foreign += 1;
             return;
         };
+        if track == Track::Audio && sealed.len() > MAX_SOUND_BYTES {
+            counters.oversized += 1;
+            return;
+        }
         let key = Stream::new(header.sender, header.stream);
         let stream = self
             .streams
@@ -400,6 +442,10 @@ impl RoomState {
             counters.stray += 1;
             return;
         };
+        if !stream.admits(track, sealed.len(), now) {
+            counters.excess += 1;
+            return;
+        }
         stream.rate.add(sealed.len(), now);
         if stream.arrive(track, &header, now) == Verdict::Duplicate {
             counters.duplicates += 1;

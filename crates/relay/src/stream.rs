@@ -10,16 +10,22 @@ use crate::frame::{Frame, MS, Track};
 use crate::gaps::{Gaps, Verdict};
 use crate::keys::KeyRequests;
 use crate::lane::Lane;
-use crate::meter::{Delay, Rate};
+use crate::meter::{Bucket, Delay, Rate};
 use crate::ring::Ring;
 
 /// A layer is silent when a lower one has gone on for so long and so many frames without it: its encoder stopped, or the
 /// parent fell back. The count is for cameras at one frame a second, whose layers always come one after the other.
 const LAYER_SILENT: Micros = 700 * MS;
 const LAYER_SILENT_FRAMES: u32 = 8;
-/// Key requests that one child may make: a burst, and then one per second.
+/// Key requests that one child may make, and beginnings anew: a burst, and then so many per second.
 const KEY_BURST: f64 = 5.0;
-const KEY_REFILL_MS: f64 = 1000.0;
+const KEYS_PER_S: f64 = 1.0;
+/// Sound of one stream: several times what Opus needs for music, and a stall of a few seconds made up for at once. It is sent
+/// before all pictures and whatever the budget says, so this is what keeps one sender from stopping everybody's pictures.
+const SOUND_BYTES_PER_S: f64 = 32_000.0;
+const SOUND_PACKETS_PER_S: f64 = 200.0;
+/// Pictures of one stream: 120 per second in each layer, and a second's worth at once after a stall.
+const PICTURES_PER_S: f64 = 120.0 * Layers::MAX as f64;
 /// Sound alone makes a stream with video ready only after this: the camera may be slow, or refused.
 const AUDIO_READY: Micros = 1000 * MS;
 /// After the new parent has delivered, frames of the old one are still welcome for so long.
@@ -38,8 +44,9 @@ pub(crate) struct Edge {
     pub since: Micros,
     /// What the child was last told that it gets.
     pub told: Option<Layers>,
-    key_budget: f64,
-    key_budget_at: Micros,
+    /// It has begun once, whatever the link.
+    begun: bool,
+    budget: Bucket,
 }
 
 impl Edge {
@@ -50,12 +57,12 @@ impl Edge {
             started: false,
             since: now,
             told: None,
-            key_budget: KEY_BURST,
-            key_budget_at: now,
+            begun: false,
+            budget: Bucket::new(KEYS_PER_S, KEY_BURST, now),
         }
     }
 
-    /// Nothing was sent yet: the link is another.
+    /// Nothing was sent yet: the link is another. What the child has used up of its budget stays used.
     pub(crate) fn reset(&mut self, now: Micros) {
         self.started = false;
         self.since = now;
@@ -65,12 +72,13 @@ impl Edge {
 
     /// May this child make one more key request? Each costs everybody in the tree.
     pub(crate) fn may_ask_key(&mut self, now: Micros) -> bool {
-        let ms = now.saturating_sub(self.key_budget_at) as f64 / MS as f64;
-        self.key_budget = KEY_BURST.min(self.key_budget + ms / KEY_REFILL_MS);
-        self.key_budget_at = now;
-        let may = self.key_budget >= 1.0;
-        self.key_budget -= if may { 1.0 } else { 0.0 };
-        may
+        self.budget.take(1.0, now)
+    }
+
+    /// May it begin? The first time by order; each further time costs a replay and maybe a key frame, so it comes out of the
+    /// same budget, also when the child has opened its link anew.
+    pub(crate) fn may_begin(&mut self, now: Micros) -> bool {
+        !std::mem::replace(&mut self.begun, true) || self.may_ask_key(now)
     }
 }
 
@@ -119,6 +127,9 @@ pub(crate) struct StreamState {
     /// Sorted.
     pub children: Vec<Node>,
     pub keys: KeyRequests,
+    sound_bytes: Bucket,
+    sound_packets: Bucket,
+    pictures: Bucket,
     pub rate: Rate,
     pub delay: Delay,
     /// When layers of its edges are looked at again, if frames have come since they were.
@@ -129,7 +140,7 @@ pub(crate) struct StreamState {
 }
 
 impl StreamState {
-    pub(crate) fn new(key: Stream) -> Self {
+    pub(crate) fn new(key: Stream, now: Micros) -> Self {
         Self {
             key,
             parent: None,
@@ -141,6 +152,9 @@ impl StreamState {
             audio: Gaps::new(false),
             children: Vec::new(),
             keys: KeyRequests::default(),
+            sound_bytes: Bucket::new(SOUND_BYTES_PER_S, SOUND_BYTES_PER_S, now),
+            sound_packets: Bucket::new(SOUND_PACKETS_PER_S, SOUND_PACKETS_PER_S, now),
+            pictures: Bucket::new(PICTURES_PER_S, PICTURES_PER_S, now),
             rate: Rate::default(),
             delay: Delay::default(),
             choose_at: None,
@@ -156,6 +170,18 @@ impl StreamState {
             .into_iter()
             .flatten()
             .any(|parent| parent.node == peer)
+    }
+
+    /// May one more frame of so many bytes come? What is over the rate counts as never come.
+    pub(crate) fn admits(&mut self, track: Track, bytes: usize, now: Micros) -> bool {
+        match track {
+            Track::Video => self.pictures.take(1.0, now),
+            Track::Audio => {
+                self.sound_bytes.holds(bytes as f64, now)
+                    && self.sound_packets.take(1.0, now)
+                    && self.sound_bytes.take(bytes as f64, now)
+            }
+        }
     }
 
     /// Takes note of a frame from a parent.

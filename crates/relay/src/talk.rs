@@ -70,6 +70,8 @@ impl RoomState {
                 if let Some(stream) = self.delivering(from, s, common) {
                     stream.told(l);
                     self.choose_all(s, common, now);
+                    // What is promised again may be broken since before.
+                    self.wake_stream(s, now + LOOK, Reason::Repair, common);
                 }
             }
         }
@@ -80,12 +82,9 @@ impl RoomState {
             return;
         };
         if let Some(edge) = peer.edges.get_mut(&key)
+            && edge.may_begin(now)
             && let Some(stream) = self.streams.get_mut(&key)
         {
-            // Beginning anew may cost a key frame, so it comes out of the same budget.
-            if edge.started && !edge.may_ask_key(now) {
-                return;
-            }
             begin(stream, peer, &have, common, now);
             self.flush_keys(key, common, now);
             self.wake_peer(from, now + LOOK, Reason::Lane, common);

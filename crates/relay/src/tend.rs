@@ -26,8 +26,13 @@ const REPORT: Micros = 1000 * MS;
 impl StreamState {
     /// When to look at the stream again, key requests left aside.
     pub(crate) fn next(&self, now: Micros) -> Option<(Micros, Reason)> {
-        let gaps = self.video.iter().flatten().chain([&self.audio]);
-        let gaps = gaps.filter_map(|gaps| gaps.next(now)).min();
+        let video = (0..).zip(&self.video).filter_map(|(layer, gaps)| {
+            let gaps = gaps.as_ref()?;
+            // No key frame is asked for while the parent says that it sends others.
+            let key = gaps.next_key().filter(|_| self.promised(layer));
+            [gaps.next(now), key].into_iter().flatten().min()
+        });
+        let gaps = video.chain(self.audio.next(now)).min();
         let ring = (self.ring.frames() > 0).then_some(now + RING_LOOK);
         [
             (gaps, Reason::Repair),
@@ -133,8 +138,12 @@ impl RoomState {
             };
             if !edge.started {
                 if now - edge.since >= TAKE_WAIT {
-                    begin(stream, peer, &[], common, now);
-                    flush.push(key);
+                    edge.since = now;
+                    if edge.may_begin(now) {
+                        let have = peer.takes.get(&key).cloned().unwrap_or_default();
+                        begin(stream, peer, &have, common, now);
+                        flush.push(key);
+                    }
                 }
                 continue;
             }

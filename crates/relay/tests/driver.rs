@@ -68,7 +68,7 @@ async fn a_frame_goes_from_one_socket_to_another() {
     handle.command(Command::Parent {
         room: ROOM,
         stream: CAMERA,
-        parent: Some(1),
+        parent: 1,
         layers,
     });
     handle.command(Command::Feed {
@@ -127,7 +127,7 @@ async fn a_socket_gets_one_picture_at_a_time_and_the_next_when_it_has_sent_that(
     handle.command(Command::Parent {
         room: ROOM,
         stream: CAMERA,
-        parent: Some(1),
+        parent: 1,
         layers,
     });
     handle.command(Command::Feed {
@@ -155,9 +155,7 @@ async fn a_socket_gets_one_picture_at_a_time_and_the_next_when_it_has_sent_that(
             Some(Outgoing::Frame(bytes)) => {
                 numbers.push(bytes[5]);
                 // Until the socket asks for the next one, none is in its queue.
-                leaf.outgoing.holds(1);
                 tokio::time::sleep(Duration::from_millis(30)).await;
-                leaf.outgoing.holds(0);
             }
             Some(Outgoing::Text(_)) => {}
             other => panic!("{other:?}"),

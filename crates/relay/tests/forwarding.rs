@@ -154,7 +154,7 @@ fn the_relay_moves_to_another_parent_without_a_key_frame_and_says_what_it_has() 
     sim.run(1000);
     // A second way for the same camera: what node 3 sends is what node 1 would.
     sim.join(3);
-    sim.parent(CAMERA, Some(3), LOW);
+    sim.parent(CAMERA, 3, LOW);
     sim.run(1);
     assert_eq!(
         sim.texts(3, "take")[0].1,
@@ -373,4 +373,57 @@ fn leaving_a_room_closes_its_links_and_frees_everything_at_once() {
     assert_eq!(sim.relay.stats(sim.now).size, Default::default());
     assert_eq!(sim.relay.poll_timeout(), None);
     assert!(sim.peers.values().all(|peer| peer.closed.is_some()));
+}
+
+#[test]
+fn a_parent_that_is_ordered_again_is_ready_again_while_its_link_is_open_and_else_with_its_first_frame()
+ {
+    let mut sim = Sim::new();
+    sim.root(Camera::new(CAMERA, &[1000]));
+    sim.run(500);
+    let ready = |sim: &Sim| -> Vec<_> {
+        let events = sim.events.iter();
+        let ready = events.filter_map(|(at, event)| match event {
+            Event::Ready { parent, .. } => Some((*at / MS, *parent)),
+            _ => None,
+        });
+        ready.collect()
+    };
+    assert_eq!(ready(&sim), [(33, 1)]);
+    sim.parent(CAMERA, 1, LOW);
+    assert_eq!(ready(&sim), [(33, 1), (500, 1)], "at once");
+    // Between two pictures (594 and 627) its link goes; 621 is when it comes back, and 640 its next sound.
+    sim.run(110);
+    sim.input(1, grove_relay::Input::Closed);
+    sim.parent(CAMERA, 1, LOW);
+    sim.run(5);
+    sim.attach(1);
+    assert_eq!(ready(&sim).len(), 2, "not before it delivers");
+    sim.run(100);
+    assert_eq!(ready(&sim)[2..], [(627, 1)]);
+}
+
+#[test]
+fn what_a_child_has_under_an_older_key_says_nothing_about_frames_under_a_newer_one() {
+    let mut sim = Sim::new();
+    sim.root(Camera::new(CAMERA, &[1000]));
+    sim.run(1500);
+    sim.join(2);
+    // Numbers of a count that has ended; the ring's highest is 44, its generation 1.
+    sim.text(
+        2,
+        r#"{"t":"take","s":16,"have":[{"layer":0,"generation":0,"number":100}]}"#,
+    );
+    sim.feed(CAMERA, 2, LOW, 1_000_000);
+    sim.join(3);
+    sim.text(
+        3,
+        r#"{"t":"take","s":16,"have":[{"layer":0,"generation":0,"number":30}]}"#,
+    );
+    sim.feed(CAMERA, 3, LOW, 1_000_000);
+    sim.run(500);
+    for child in [2, 3] {
+        assert_eq!(sim.numbers(child, 0)[0], 0, "child {child}: the key frame");
+        assert!(sim.decodable(child, 0));
+    }
 }

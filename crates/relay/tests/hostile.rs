@@ -327,3 +327,169 @@ fn a_child_that_begins_again_and_again_gets_the_ring_a_few_times_only() {
     let first = sim.numbers(2, 0).iter().filter(|&&n| n == 0).count();
     assert!((5..=8).contains(&first), "{first}");
 }
+
+#[test]
+fn sound_over_2_kb_or_over_what_sound_needs_is_counted_and_goes_nowhere() {
+    let mut sim = call();
+    sim.camera(CAMERA).until = 0;
+    let mut number = 1000;
+    let mut sound = |sim: &mut Sim, count: usize, size: usize| {
+        let before = (sim.sounds(2), sim.relay.stats(sim.now).counters);
+        for _ in 0..count {
+            let kind = Kind::Audio { level: 3 };
+            let h = Header {
+                kind,
+                track: 0,
+                ..header(CAMERA, number)
+            };
+            number += 1;
+            sim.send(1, frame(h, size));
+        }
+        sim.run(1);
+        let after = sim.relay.stats(sim.now).counters;
+        (
+            sim.sounds(2) - before.0,
+            after.oversized - before.1.oversized,
+            after.excess - before.1.excess,
+        )
+    };
+    sim.run(2000);
+    assert_eq!(sound(&mut sim, 3, 2049), (0, 3, 0));
+    assert_eq!(sound(&mut sim, 20, 2048), (15, 0, 5), "256 kbit at once");
+    sim.run(2000);
+    assert_eq!(sound(&mut sim, 300, 50), (200, 0, 100), "200 at once");
+    sim.run(499);
+    assert_eq!(
+        sound(&mut sim, 300, 50),
+        (100, 0, 200),
+        "and 200 in a second"
+    );
+    sim.run(499);
+    assert_eq!(
+        sound(&mut sim, 300, 320),
+        (100, 0, 200),
+        "one bound does not use up the other"
+    );
+}
+
+#[test]
+fn pictures_over_120_a_second_and_layer_are_counted_and_go_nowhere() {
+    let mut sim = call();
+    sim.camera(CAMERA).until = 0;
+    sim.run(2000);
+    let before = sim.relay.stats(sim.now).counters;
+    for number in 0..1000 {
+        sim.send(1, frame(header(CAMERA, 1000 + number), 50));
+    }
+    let after = sim.relay.stats(sim.now).counters;
+    assert_eq!(
+        (
+            after.frames_received - before.frames_received,
+            after.excess - before.excess
+        ),
+        (480, 520)
+    );
+    sim.run(500);
+    for number in 0..1000 {
+        sim.send(1, frame(header(CAMERA, 2000 + number), 50));
+    }
+    let last = sim.relay.stats(sim.now).counters;
+    assert_eq!(last.frames_received - after.frames_received, 240);
+}
+
+/// Opens child 2's link again if it may, and asks to begin.
+fn open_again(sim: &mut Sim) -> bool {
+    let Ok(_) = sim.relay.handle_attach(token(2), sim.now) else {
+        return false;
+    };
+    // The scripted peer takes the place of what was just opened.
+    while sim.relay.poll_output().is_some() {}
+    true
+}
+
+#[test]
+fn a_link_is_opened_five_times_at_once_and_then_once_a_second() {
+    let mut sim = Sim::new();
+    sim.command(Command::Link {
+        room: ROOM,
+        peer: 2,
+        token: token(2),
+    });
+    let opened = |sim: &mut Sim| (0..20).filter(|_| open_again(sim)).count();
+    assert_eq!(opened(&mut sim), 5);
+    sim.run(3000);
+    assert_eq!(opened(&mut sim), 3);
+    // Another token, the same peer.
+    sim.command(Command::Link {
+        room: ROOM,
+        peer: 2,
+        token: token(100),
+    });
+    assert_eq!(
+        sim.relay.handle_attach(token(100), sim.now),
+        Err(Refused::TooOften)
+    );
+    assert_eq!(sim.relay.stats(sim.now).counters.refused, 15 + 17 + 1);
+}
+
+#[test]
+fn a_child_that_opens_its_link_again_and_again_gets_the_ring_no_more_often_than_one_that_stays() {
+    let begun = |takes: bool| {
+        let mut sim = call();
+        // What is in the ring begins with picture 0 for its 2 s; after that a beginning costs a key frame.
+        let (mut replays, mut asked) = (0, sim.camera(CAMERA).asked.len());
+        for _ in 0..100 {
+            let peer = sim.peers.get_mut(&2).expect("there");
+            replays += peer.got.iter().filter(|got| got.header.is_key()).count();
+            peer.got.clear();
+            if let Ok(link) = sim.relay.handle_attach(token(2), sim.now) {
+                let peer = sim.peers.get_mut(&2).expect("there");
+                peer.link = Some(link);
+            }
+            if takes {
+                sim.text(2, r#"{"t":"take","s":16,"have":[]}"#);
+            }
+            sim.run(50);
+        }
+        asked = sim.camera(CAMERA).asked.len() - asked;
+        (replays, asked)
+    };
+    // The first is by order; then five at once and one a second, whether it asks or waits to be fed. Key frames that come for
+    // it count as well.
+    for takes in [true, false] {
+        let (replays, asked) = begun(takes);
+        assert!(replays <= 1 + 5 + 5 + asked, "{replays} with {asked} asked");
+        assert!(asked <= 10, "{asked}");
+    }
+}
+
+#[test]
+fn a_broken_layer_that_the_parent_does_not_send_is_not_looked_at_until_it_is_promised_again() {
+    let mut sim = Sim::new();
+    sim.join(1);
+    sim.parent(CAMERA, 1, Layers(0b11));
+    let kind = Kind::Delta {
+        farthest: 1,
+        nearest: 1,
+    };
+    let h = Header {
+        kind,
+        spatial: 1,
+        ..header(CAMERA, 5)
+    };
+    sim.send(1, frame(h, 100));
+    sim.text(1, r#"{"t":"layers","s":16,"l":[0]}"#);
+    sim.run(5000);
+    let woken = |sim: &mut Sim| {
+        let due = sim.relay.poll_timeout();
+        let due = due.is_some_and(|due| due.at <= sim.now + MS);
+        sim.tick();
+        due
+    };
+    let woken = (0..1000).filter(|_| woken(&mut sim)).count();
+    assert!(woken <= 25, "{woken}: heartbeats and a report");
+    assert_eq!(sim.texts(1, "key"), []);
+    sim.text(1, r#"{"t":"layers","s":16,"l":[0,1]}"#);
+    sim.run(20);
+    assert_eq!(sim.texts(1, "key").len(), 1);
+}

@@ -2,8 +2,9 @@
 
 mod support;
 
+use grove_frame::{Header, Kind};
 use grove_relay::{Close, Event, Layers, Lost, Settings, Stream};
-use support::{Camera, MS, Sim};
+use support::{Camera, MS, Sim, frame, header};
 
 const CAMERA: Stream = Stream::new(1, 0);
 const LOW: Layers = Layers(0b01);
@@ -251,4 +252,43 @@ fn a_lane_is_paced_to_twice_its_allotted_rate_and_a_burst_does_not_go_at_once() 
         full.iter()
             .all(|got| got.at - got.header.capture_us <= 160 * MS)
     );
+}
+
+#[test]
+fn a_stream_of_key_frames_gets_three_times_the_allotted_rate_and_no_more() {
+    let mut sim = Sim::new();
+    let mut silent = Camera::new(CAMERA, &[1000]);
+    silent.until = 0;
+    sim.root(silent);
+    sim.child(CAMERA, 2, LOW, 300_000);
+    let kind = Kind::Key {
+        width: 640,
+        height: 360,
+    };
+    for number in 0..900 {
+        let h = Header {
+            kind,
+            ..header(CAMERA, number)
+        };
+        sim.send(1, frame(h, 100_000));
+        sim.run(33);
+    }
+    let bytes: usize = sim.pictures(2, 0).map(|got| got.bytes.len()).sum();
+    let bps = bytes as u64 * 8000 / (sim.now / MS);
+    assert!((300_000..=950_000).contains(&bps), "{bps}");
+}
+
+#[test]
+fn an_edge_begins_with_no_more_than_may_wait_for_it_and_else_with_a_key_frame() {
+    let begins = |bytes| {
+        let mut sim = Sim::new();
+        sim.root(Camera::new(CAMERA, &[bytes]));
+        sim.run(1500);
+        sim.child(CAMERA, 2, LOW, 300_000);
+        sim.run(1);
+        (sim.numbers(2, 0).len(), sim.camera(CAMERA).asked.len())
+    };
+    // 22 pictures and a key frame of five times the size: 405 kB, and 540 kB.
+    assert_eq!(begins(15_000), (23, 0));
+    assert_eq!(begins(20_000), (0, 1));
 }

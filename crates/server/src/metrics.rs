@@ -187,6 +187,11 @@ impl Collector for Forwarded {
                 counted.frames_lost,
             ),
             (
+                "relay_frames_excess",
+                "Frames over the rate that one stream may have",
+                counted.excess,
+            ),
+            (
                 "relay_bytes_received",
                 "Bytes that came on links",
                 counted.bytes_received,

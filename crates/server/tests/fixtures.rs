@@ -148,7 +148,7 @@ fn orders() -> Orders {
                 relay: Some(RelayLink {
                     instance: "0123456789abcdef".into(),
                     token: "dG9rZW4gb2YgYSBsaW5rIQ".into(),
-                    rtp: true,
+                    by_rtp: true,
                 }),
             },
             Order::Feed {

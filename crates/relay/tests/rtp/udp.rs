@@ -112,7 +112,7 @@ impl Call {
         self.order(Command::Parent {
             room: ROOM,
             stream,
-            parent: Some(from),
+            parent: from,
             layers: BOTH,
         });
         self.order(Command::Feed {

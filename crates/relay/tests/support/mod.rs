@@ -236,10 +236,10 @@ impl Sim {
         let layers = (0..camera.layers.len() as u8).fold(Layers::NONE, Layers::with);
         self.join(node);
         self.cameras.push((node, camera));
-        self.parent(stream, Some(node), layers);
+        self.parent(stream, node, layers);
     }
 
-    pub fn parent(&mut self, stream: Stream, parent: Option<Node>, layers: Layers) {
+    pub fn parent(&mut self, stream: Stream, parent: Node, layers: Layers) {
         self.command(Command::Parent {
             room: ROOM,
             stream,

@@ -92,7 +92,7 @@ impl Orders {
         RelayLink {
             instance: self.instance.clone(),
             token: URL_SAFE_NO_PAD.encode(token.0),
-            rtp: self.rtp,
+            by_rtp: self.rtp,
         }
     }
 
@@ -141,7 +141,7 @@ impl Orders {
             } => Command::Parent {
                 room,
                 stream: Stream::new(stream.node, stream.stream),
-                parent: Some(parent),
+                parent,
                 layers: layer_set(&layers),
             },
         });

@@ -504,7 +504,7 @@ pub struct RelayLink {
     /// The relay takes links by RTP as well; absent: no.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[ts(optional, as = "Option<bool>")]
-    pub rtp: bool,
+    pub by_rtp: bool,
 }
 
 /// Why an edge changed.

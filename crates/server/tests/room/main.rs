@@ -5,4 +5,5 @@ mod coming_and_going;
 mod orders;
 mod relay;
 mod talk;
+mod with_relay;
 mod world;

@@ -111,6 +111,8 @@ pub struct Shadow {
     pub relays: BTreeMap<Node, RelayLink>,
     pub feeds: BTreeMap<(StreamRef, Node), (Vec<u8>, u32)>,
     pub parents: BTreeMap<StreamRef, (Option<Node>, Vec<u8>)>,
+    /// Streams whose parent is another than before and has yet to deliver.
+    pub owes: BTreeSet<StreamRef>,
     pub people: BTreeSet<Node>,
 }
 
@@ -160,7 +162,12 @@ impl Shadow {
                             self.node
                         );
                     }
-                    self.parents.insert(stream, (parent, layers));
+                    let known = self.parents.insert(stream, (parent, layers));
+                    match parent {
+                        None => drop(self.owes.remove(&stream)),
+                        Some(_) if known.and_then(|known| known.0) == parent => {}
+                        Some(_) => drop(self.owes.insert(stream)),
+                    }
                 }
             }
         }
@@ -286,7 +293,6 @@ impl RelayShadow {
                 layers,
                 ..
             } => {
-                let parent = parent.expect("a relay without a parent is not in the tree");
                 assert!(
                     self.links.contains_key(&parent),
                     "the relay hears {parent} without a link"
@@ -322,6 +328,8 @@ pub struct World {
     pub closed: BTreeMap<ConnectionId, Close>,
     pub relay: RelayShadow,
     relay_twice: RelayShadow,
+    /// What the relay was told, for whoever takes it.
+    pub commands: Vec<Command>,
     starts: u32,
     last: u64,
 }
@@ -346,6 +354,7 @@ impl World {
             closed: BTreeMap::new(),
             relay: RelayShadow::default(),
             relay_twice: RelayShadow::default(),
+            commands: Vec::new(),
             starts: 0,
             last: 0,
         }
@@ -429,6 +438,20 @@ impl World {
         });
     }
 
+    /// A stream came to a client from its parent: it says so once per parent.
+    pub fn client_has(&mut self, connection: ConnectionId, stream: StreamRef) {
+        let Some(shadow) = self.shadows.get_mut(&connection) else {
+            return;
+        };
+        let parent = shadow.parents.get(&stream).and_then(|known| known.0);
+        if let Some(parent) = parent.filter(|_| shadow.owes.remove(&stream)) {
+            if let Some(twice) = self.twice.get_mut(&connection) {
+                twice.owes.remove(&stream);
+            }
+            self.say(connection, ClientMessage::Ready { stream, parent });
+        }
+    }
+
     /// Everything that the relay waits for comes to it; it says so once.
     pub fn relay_is_ready(&mut self) {
         for (stream, parent) in self.relay.owes.clone() {
@@ -510,6 +533,7 @@ impl World {
                     self.relay.obey(&command);
                     self.relay_twice.obey(&command);
                     self.relay_twice.obey(&command);
+                    self.commands.push(command);
                 }
                 Output::Joined { .. } | Output::Moved { .. } => {}
             }

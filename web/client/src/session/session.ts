@@ -31,7 +31,7 @@ import { Members } from "./members.ts";
 import { applyOrders } from "./plan.ts";
 import { type OwnMedia, RelayFeeds, type Situation } from "./relay-feeds.ts";
 import { reportOf } from "./report.ts";
-import { emptyModel, type Input, type Model, type PageEvent, reduce, sameIdentity } from "./state.ts";
+import { deliveries, emptyModel, type Input, type Model, type PageEvent, reduce, sameIdentity } from "./state.ts";
 import { uplinkAfter } from "./uplink.ts";
 
 /** Attempts to join for the first time before the person is told that it does not work: about 20 s. */
@@ -408,6 +408,8 @@ export class Session {
     this.#obey(joined.orders);
     for (const line of joined.chat) this.#openLine(line);
     this.#restate(joined.participants.find(({ node }) => node === joined.node));
+    // Said once by the worker, perhaps while the server was away; our children wait for it.
+    for (const { stream, parent } of deliveries(this.model)) this.send({ type: "ready", stream, parent });
     if (!first) this.#events.rejoined();
   }
 

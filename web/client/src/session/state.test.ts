@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import type { Participant, ServerMessage } from "../signal/messages.ts";
+import type { Order, Participant, ServerMessage } from "../signal/messages.ts";
 import type { FromWorker, IncomingStats, WorkerStats } from "../worker/messages.ts";
 import { applyOrders, emptyPlan } from "./plan.ts";
-import { emptyModel, type Input, type Model, type PageEvent, reduce } from "./state.ts";
+import { deliveries, emptyModel, type Input, type Model, type PageEvent, reduce } from "./state.ts";
 import { roomState } from "./view.ts";
 
 const server = (message: ServerMessage): Input => ({ from: "server", message });
@@ -389,4 +389,22 @@ test("two who gave up on each other stay apart in words until a link is up", () 
   expect(apart("connecting", "never", "connecting")).toBe(true);
   expect(apart("connecting", "never", "connecting", "up", null)).toBe(false);
   expect(apart("connecting", "up", "lost", null)).toBe(false);
+});
+
+test("what comes from the parent in force can be told again, and nothing else", () => {
+  const parent = (node: number, from: number | null): Order => ({
+    order: "parent",
+    stream: { node, stream: 0 },
+    parent: from,
+    layers: [0],
+    reason: "joined",
+  });
+  const orders = { epoch: 2, reset: false, changes: [parent(2, 2), parent(3, 2)] };
+  const planned = run(withTwo, [page({ type: "plan", plan: applyOrders(withTwo.plan, orders).plan })]);
+  expect(deliveries(planned)).toEqual([]);
+  const ready = run(planned, [
+    worker({ type: "ready", stream, parent: 2 }),
+    worker({ type: "ready", stream: { node: 3, stream: 0 }, parent: 3 }),
+  ]);
+  expect(deliveries(ready)).toEqual([{ stream, parent: 2 }]);
 });

@@ -138,6 +138,13 @@ export const emptyModel: Model = {
   refused: null,
 };
 
+/** Streams that come from the parent in force: what the server was told by `ready`, or should have been. */
+export function deliveries({ plan, flows }: Model): { stream: StreamRef; parent: number }[] {
+  return [...plan.parents].flatMap(([id, { stream, parent }]) =>
+    parent !== null && flows.get(id)?.from === parent ? [{ stream, parent }] : [],
+  );
+}
+
 export function reduce(model: Model, input: Input, nowMs: number): Model {
   switch (input.from) {
     case "server":

@@ -529,7 +529,7 @@ export type RelayLink = {
   /** 128 random bits, base64url: proves to the relay who opens the link. For this link only. */
   token: string;
   /** The relay takes links by RTP as well; absent: no. */
-  rtp?: boolean;
+  by_rtp?: boolean;
 };
 
 /**
