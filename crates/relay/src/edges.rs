@@ -116,7 +116,7 @@ pub(crate) fn begin(
     for layer in 0..Layers::MAX {
         edge.lane.stop(layer);
     }
-    for layer in stream.choose(edge.layers, edge.lane.gate.ceiling).iter() {
+    for layer in stream.choose(edge.layers, edge.ceiling()).iter() {
         let have = have.iter().find(|have| have.layer == layer);
         let rest =
             have.and_then(|have| stream.ring.after(layer, have.generation, have.number, now));
@@ -140,9 +140,10 @@ pub(crate) fn choose(
     let Some(edge) = peer.edges.get_mut(&stream.key).filter(|edge| edge.started) else {
         return false;
     };
+    let ceiling = edge.ceiling();
     let lane = &mut edge.lane;
     let before = lane.gate.layers();
-    let target = stream.choose(edge.layers, lane.gate.ceiling);
+    let target = stream.choose(edge.layers, ceiling);
     for layer in target.iter().filter(|&layer| !before.contains(layer)) {
         lane.start(layer, opening(stream, lane, layer, now), now);
     }

@@ -24,6 +24,8 @@ const SILENCE_MS: f64 = 100.0;
 /// And reported when it has lasted so much longer: on a socket a heartbeat stands behind the picture that is on its way,
 /// 250 kB at 1 Mbit/s.
 const SILENCE_REPORT: Micros = 2_000 * MS;
+/// The same by RTP, where no long message stands before a heartbeat: as between browsers.
+const SILENCE_REPORT_RTP: Micros = 500 * MS;
 /// Control messages handled per second and peer, with a burst of as many; the rest is dropped and counted.
 const CONTROL_PER_S: f64 = 500.0;
 /// Heartbeats remembered for the echo.
@@ -218,6 +220,11 @@ impl LinkState {
         if let Some(pace) = &mut self.pace {
             pace.set(bps, now);
         }
+    }
+
+    /// What the way to the peer carries, bit/s, where that is estimated.
+    pub(crate) fn carries(&self) -> Option<u64> {
+        self.pace.as_ref().map(|pace| pace.bps)
     }
 
     // --- out ---
@@ -418,6 +425,11 @@ impl LinkState {
 
     fn silent_at(&self, stood: Micros) -> Micros {
         let bound = self.rtt.bound(0.0).max(SILENCE_MS);
-        self.heard_at + (bound * MS as f64) as Micros + SILENCE_REPORT + (stood - self.heard_stood)
+        let report = if self.is_rtp() {
+            SILENCE_REPORT_RTP
+        } else {
+            SILENCE_REPORT
+        };
+        self.heard_at + (bound * MS as f64) as Micros + report + (stood - self.heard_stood)
     }
 }

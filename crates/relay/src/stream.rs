@@ -42,6 +42,10 @@ pub(crate) struct Edge {
     /// The child has asked to begin (`take`), or we stopped waiting for that.
     pub started: bool,
     pub since: Micros,
+    /// The highest layer for which the link's estimated rate has room. `None`: as many as there are.
+    pub fits: Option<u8>,
+    /// Since then.
+    pub fitted_at: Micros,
     /// What the child was last told that it gets.
     pub told: Option<Layers>,
     /// It has begun once, whatever the link.
@@ -56,16 +60,25 @@ impl Edge {
             lane,
             started: false,
             since: now,
+            fits: None,
+            fitted_at: 0,
             told: None,
             begun: false,
             budget: Bucket::new(KEYS_PER_S, KEY_BURST, now),
         }
     }
 
+    /// The highest layer that may go out.
+    pub(crate) fn ceiling(&self) -> Option<u8> {
+        let known = [self.fits, self.lane.gate.ceiling];
+        known.into_iter().flatten().min()
+    }
+
     /// Nothing was sent yet: the link is another. What the child has used up of its budget stays used.
     pub(crate) fn reset(&mut self, now: Micros) {
         self.started = false;
         self.since = now;
+        self.fits = None;
         self.told = None;
         self.lane.clear();
     }
@@ -131,6 +144,8 @@ pub(crate) struct StreamState {
     sound_packets: Bucket,
     pictures: Bucket,
     pub rate: Rate,
+    /// Of the pictures of each layer.
+    pub rates: [Rate; Layers::MAX as usize],
     pub delay: Delay,
     /// When layers of its edges are looked at again, if frames have come since they were.
     pub choose_at: Option<Micros>,
@@ -156,6 +171,7 @@ impl StreamState {
             sound_packets: Bucket::new(SOUND_PACKETS_PER_S, SOUND_PACKETS_PER_S, now),
             pictures: Bucket::new(PICTURES_PER_S, PICTURES_PER_S, now),
             rate: Rate::default(),
+            rates: Default::default(),
             delay: Delay::default(),
             choose_at: None,
             timer: Timer::default(),
@@ -200,6 +216,9 @@ impl StreamState {
     /// Remembers a video frame that goes on.
     pub(crate) fn keep(&mut self, frame: &Frame) {
         let layer = frame.header.spatial;
+        if let Some(rate) = self.rates.get_mut(usize::from(layer)) {
+            rate.add(frame.sealed.len(), frame.at);
+        }
         self.ring.add(frame, frame.at);
         for (at, seen) in (0..).zip(&mut self.seen) {
             if at == layer {
@@ -253,6 +272,13 @@ impl StreamState {
     /// May this layer be expected? Not while the parent says that it sends others.
     pub(crate) fn promised(&self, layer: u8) -> bool {
         self.given.is_none_or(|given| given.contains(layer))
+    }
+
+    /// What these layers take, bit/s over the last second.
+    pub(crate) fn bps_of(&mut self, layers: Layers, now: Micros) -> f64 {
+        let rates = (0..).zip(&mut self.rates);
+        let rates = rates.filter(|(layer, _)| layers.contains(*layer));
+        rates.map(|(_, rate)| rate.bps(now) as f64).sum()
     }
 
     /// Layers that come at present.

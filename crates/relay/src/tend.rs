@@ -4,6 +4,9 @@
 //! and each 10 ms only while something waits for it; a stream ten times a second while pictures come, each 10 ms only while
 //! one is missing.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use crate::Micros;
 use crate::command::{Node, Stream};
 use crate::common::{Common, Owner};
@@ -11,12 +14,21 @@ use crate::control::{Control, MAX_NUMBERS};
 use crate::edges::{begin, choose, source};
 use crate::event::{EdgeReport, Event, LinkReport, Lost, Report};
 use crate::frame::MS;
+use crate::link::LinkState;
 use crate::relay::{Close, Reason};
 use crate::room::RoomState;
-use crate::stream::StreamState;
+use crate::stream::{Edge, StreamState};
 
 /// How long a parent waits for the child's `take` before it begins by itself.
 const TAKE_WAIT: Micros = 300 * MS;
+/// What sound may take of a link before pictures are fitted into it, bit/s per stream: with its packets' headers.
+const SOUND_BPS: f64 = 60_000.0;
+/// A higher layer is begun with where there is room for so many times its rate, and goes on down to this share of it: a key
+/// frame doubles what a second measures, and the lane's own bounds see to what lasts.
+const FIT_UP: f64 = 1.25;
+const FIT_STAY: f64 = 0.8;
+/// And so long after the last change at the earliest: each costs everybody a key frame.
+const FIT_AGAIN: Micros = 3_000 * MS;
 /// Nothing is looked at more often.
 const LOOK: Micros = 10 * MS;
 /// How often rings are looked at while nothing comes.
@@ -128,6 +140,11 @@ impl RoomState {
             Some(link) => (link.choked(now), link.drained(now)),
             None => return,
         };
+        let carries = peer.link.as_ref().and_then(LinkState::carries);
+        let mut refit: Vec<Stream> = Vec::new();
+        if let Some(bps) = carries {
+            refit = fit(&mut peer.edges, &mut self.streams, bps, now);
+        }
         let mut flush: Vec<Stream> = Vec::new();
         let mut after = None;
         // Edges by number, so that none is visited twice while the peer is lent out.
@@ -149,7 +166,7 @@ impl RoomState {
             }
             let ceiling = edge.lane.gate.ceiling;
             edge.lane.tick(choked, now);
-            let moved = edge.lane.gate.ceiling != ceiling;
+            let moved = edge.lane.gate.ceiling != ceiling || refit.contains(&key);
             let wanted = edge.lane.gate.wants_key(drained, now);
             let tip = edge.lane.tips(now);
             if moved {
@@ -298,6 +315,60 @@ impl RoomState {
             Some((now + REPORT, Reason::Report)),
         );
     }
+}
+
+/// Shares what a link carries among its pictures: everybody the lowest layer, then higher ones as far as there is room, the
+/// edge with the largest allotment first. The edges for which that changed.
+fn fit(
+    edges: &mut BTreeMap<Stream, Edge>,
+    streams: &mut BTreeMap<Stream, StreamState>,
+    bps: u64,
+    now: Micros,
+) -> Vec<Stream> {
+    let mut room = bps as f64 - SOUND_BPS * edges.len() as f64;
+    // What each would take, by the highest layer that it may have.
+    let mut wishes = Vec::new();
+    for (&key, edge) in edges.iter() {
+        let Some((stream, top)) = streams.get_mut(&key).zip(edge.layers.top()) else {
+            continue;
+        };
+        let ceilings = stream.alive().up_to(top);
+        let costs: Vec<(u8, f64)> = ceilings
+            .iter()
+            .map(|ceiling| {
+                let layers = stream.choose(edge.layers, Some(ceiling));
+                (ceiling, stream.bps_of(layers, now))
+            })
+            .collect();
+        if let Some((_, lowest)) = costs.first() {
+            room -= lowest;
+            wishes.push((edge.lane.rate_bps(), key, costs));
+        }
+    }
+    wishes.sort_by_key(|&(allotted, key, _)| (Reverse(allotted), key));
+    let mut changed = Vec::new();
+    for (_, key, costs) in wishes {
+        let Some(edge) = edges.get_mut(&key) else {
+            continue;
+        };
+        let mut fits = None;
+        for (&(lower, below), &(higher, above)) in costs.iter().zip(costs.iter().skip(1)) {
+            let up = edge.fits.is_some_and(|fits| fits < higher);
+            let waits = up && now.saturating_sub(edge.fitted_at) < FIT_AGAIN;
+            let margin = if up { FIT_UP } else { FIT_STAY };
+            if waits || above * margin - below > room {
+                fits = Some(lower);
+                break;
+            }
+            room -= above - below;
+        }
+        if edge.fits != fits {
+            edge.fits = fits;
+            edge.fitted_at = now;
+            changed.push(key);
+        }
+    }
+    changed
 }
 
 fn next_after(key: Option<Stream>) -> Stream {

@@ -211,10 +211,17 @@ impl Sim {
     }
 
     pub fn attach(&mut self, node: Node) {
-        let link = self
-            .relay
-            .handle_attach(token(node), self.now)
-            .expect("ordered");
+        let link = self.relay.handle_attach(token(node), self.now);
+        self.attached(node, link.expect("ordered"));
+    }
+
+    /// The same by RTP, with a first estimate of what the way carries.
+    pub fn attach_rtp(&mut self, node: Node, bps: u64) {
+        let link = self.relay.handle_attach_rtp(token(node), bps, self.now);
+        self.attached(node, link.expect("ordered"));
+    }
+
+    fn attached(&mut self, node: Node, link: Link) {
         let peer = Peer {
             link: Some(link),
             bps: None,
