@@ -87,20 +87,6 @@ impl Segment {
             self.floor = run.first + run.count;
         }
     }
-
-    /// The incoming number behind an outgoing one.
-    fn original(&self, number: u64) -> Option<u64> {
-        let at = number.checked_sub(self.out)?;
-        let behind = self
-            .runs
-            .partition_point(|run| run.first - self.from - run.before <= at);
-        let left_out = match behind.checked_sub(1).map(|i| self.runs[i]) {
-            Some(run) => run.before + run.count,
-            None => self.runs.front().map_or(0, |run| run.before),
-        };
-        let seq = self.from + at + left_out;
-        (self.floor..self.end).contains(&seq).then_some(seq)
-    }
 }
 
 /// See the module.
@@ -193,19 +179,6 @@ impl Numbering {
         let number = segment.number(seq)?;
         segment.sent = segment.sent.max(seq + 1);
         self.take(number)
-    }
-
-    /// What went out as `wire`, the low 16 bits of a number: for answering a NACK. `None` when that number was never
-    /// given out, or long ago.
-    pub fn original(&self, wire: u16) -> Option<(Source, u64)> {
-        let last = self.next.checked_sub(1)?;
-        let back = u64::from((last as u16).wrapping_sub(wire));
-        let number = last.checked_sub(back)?;
-        if !self.is_taken(number) {
-            return None;
-        }
-        let segment = self.segments.iter().rev().find(|s| s.out <= number)?;
-        Some((segment.source, segment.original(number)?))
     }
 
     /// Beyond the highest number given out.

@@ -23,17 +23,6 @@ fn what_is_left_out_takes_no_number_and_what_is_missing_keeps_its_own() {
         assert_eq!(numbering.forward(A, again), None);
         assert_eq!(numbering.leave_out(A, again), None);
     }
-    let originals = (99..106).map(|wire| numbering.original(wire));
-    let expected = [
-        None,
-        Some(1000),
-        Some(1003),
-        Some(1004),
-        Some(1005),
-        Some(1006),
-        None,
-    ];
-    assert!(originals.eq(expected.map(|seq| seq.map(|seq| (A, seq)))));
 }
 
 #[test]
@@ -52,8 +41,6 @@ fn holes_of_the_source_before_are_filled_after_a_switch() {
         assert_eq!(numbering.locate(A, late), None);
     }
     assert_eq!(numbering.forward(B, 499), None);
-    assert_eq!(numbering.original(1), Some((A, 11)));
-    assert_eq!(numbering.original(3), Some((B, 500)));
     // Back to the first source, further on.
     numbering.switch(A, 20);
     assert_eq!(numbering.forward(A, 20), Some(4));
@@ -67,9 +54,6 @@ fn numbers_go_on_through_the_wrap_of_their_low_16_bits() {
     numbering.switch(A, 0);
     let given: Vec<_> = (0..4).filter_map(|seq| numbering.forward(A, seq)).collect();
     assert_eq!(given, [65_534, 65_535, 65_536, 65_537]);
-    assert_eq!(numbering.original(65_535), Some((A, 1)));
-    assert_eq!(numbering.original(0), Some((A, 2)));
-    assert_eq!(numbering.original(2), None);
 }
 
 #[test]
@@ -86,9 +70,6 @@ fn a_long_life_of_drops_is_remembered_only_so_far_back() {
         }
     }
     assert_eq!(numbering.forward(A, 11), None);
-    assert_eq!(numbering.original(4_999), Some((A, 9_998)));
-    assert_eq!(numbering.original(4_800), Some((A, 9_600)));
-    assert_eq!(numbering.original(1), None);
     assert!(!numbering.is_jump(A, 10_000 + JUMP));
     assert!(numbering.is_jump(A, 10_001 + JUMP));
 }
@@ -154,11 +135,6 @@ proptest! {
         // Without a hole, in the order of the sources and of their packets.
         prop_assert!(out.keys().copied().eq(start..numbering.next()));
         prop_assert!(out.values().map(|&(source, seq, _)| (source, seq)).is_sorted());
-        for (number, (source, seq, forward)) in &out {
-            if *forward {
-                prop_assert_eq!(numbering.original(*number as u16), Some((Source(*source as u64), *seq)));
-            }
-        }
         // Everything of the last source that is sent on went out.
         let last = sources.len() - 1;
         let all = (1..sources[last].0.iter().map(|f| f.0).sum()).filter(|&seq| sent_on(last, seq)).count();
