@@ -131,6 +131,18 @@ fn every_refusal_names_the_place_and_the_remedy() {
             vec![("links.stun", "stun:a:1,b:2")],
             "links.stun (--stun) is \"b:2\", but must be stun: and a host with or without a port, e.g. stun:stun.example.org:3478",
         ),
+        (
+            None,
+            vec![],
+            vec![("relay.udp_listen", "3478")],
+            "relay.udp_listen (--relay-udp) is \"3478\", but must be an address with a port, e.g. [::]:3478, or off, or empty",
+        ),
+        (
+            None,
+            vec![],
+            vec![("relay.public_addresses", "203.0.113.7,host")],
+            "relay.public_addresses (--relay-public-addresses) is \"host\", but must be IP addresses with or without a port, e.g. 203.0.113.7",
+        ),
     ];
     for (file, variables, flags, words) in table {
         assert_eq!(load(file, &variables, &flags), Err(words.to_owned()));
@@ -156,6 +168,24 @@ fn certificate_files_turn_tls_on_and_lists_are_split_at_commas() {
     let config = load(None, &[], &flags).expect("this is a configuration");
     assert_eq!(config.tls.mode, TlsMode::Files);
     assert_eq!(config.links.stun, ["stun:a:1", "stun:b:2"]);
+}
+
+#[test]
+fn a_public_address_is_on_the_relays_port_unless_it_names_another() {
+    let found = [
+        "203.0.113.7",
+        "203.0.113.7:9",
+        "2001:db8::1",
+        "[2001:db8::1]:9",
+    ]
+    .map(|text| public_address(text, 3478).map(|address| address.to_string()));
+    let expected = [
+        "203.0.113.7:3478",
+        "203.0.113.7:9",
+        "[2001:db8::1]:3478",
+        "[2001:db8::1]:9",
+    ];
+    assert_eq!(found, expected.map(|text| Some(text.to_owned())));
 }
 
 #[test]
