@@ -29,6 +29,17 @@ pub struct Usage {
     pub peak_rss: u64,
 }
 
+impl Usage {
+    /// What a process uses; `None` when it has ended.
+    pub fn of(pid: u32) -> Option<Self> {
+        let proc = PathBuf::from(format!("/proc/{pid}"));
+        parse_usage(
+            &fs::read_to_string(proc.join("stat")).ok()?,
+            &fs::read_to_string(proc.join("status")).ok()?,
+        )
+    }
+}
+
 impl Server {
     /// Start `binary` on a free port under `limit`, and wait until it is ready.
     ///
@@ -50,6 +61,9 @@ impl Server {
                 &address.to_string(),
                 "--public-url",
                 &format!("http://{address}"),
+                // A free port; whoever is ordered to link is told which.
+                "--relay-quic-listen",
+                "127.0.0.1:0",
                 "--data",
             ])
             .arg(data.path())
@@ -107,11 +121,7 @@ impl Server {
 
     /// What it uses; `None` when it has ended.
     pub fn usage(&self) -> Option<Usage> {
-        let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
-        parse_usage(
-            &fs::read_to_string(proc.join("stat")).ok()?,
-            &fs::read_to_string(proc.join("status")).ok()?,
-        )
+        Usage::of(self.child.id())
     }
 }
 
