@@ -25,6 +25,8 @@ use tokio::time::{Instant, timeout};
 /// More than a test machine has: nothing is limited.
 const MEMORY: u64 = 4 << 30;
 const CPUS: f64 = 64.0;
+/// Edges that one peer may carry: the default, 64, leaves trees of fifty without places for some.
+const SLOTS: &str = "1024";
 /// At zero added round-trip time, ms.
 const GOAL: f64 = 25.0;
 /// From the fewest peers to the most, the time may grow by this factor.
@@ -65,11 +67,12 @@ pub(crate) fn run(options: &Options) -> Result<(Report, Vec<Panel>), LabError> {
     let binary = find_server(options.common.grove.clone())?;
     let runtime = tokio::runtime::Runtime::new().map_err(|e| LabError::CannotRun(e.to_string()))?;
     let limit = Limit::set(CPUS, MEMORY);
-    let server = Server::start(&binary, &limit)?;
+    let server = Server::start_with(&binary, &limit, &["--slots", SLOTS])?;
     let mut report = Report::new("join-times --native");
     report.condition("runs", options.runs);
     report.condition("seed", options.common.seed);
     report.condition("limit", limit.how.as_str());
+    report.condition("slots", SLOTS);
     report.condition(
         "media",
         "a key picture of 1 kB every 500 ms, no sound; sealed, opened, compared",
@@ -262,7 +265,13 @@ pub(crate) async fn experiment(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let pairs = before * before.saturating_sub(1);
-    let known = receive(&mut met, pairs).await?;
+    let known = match receive(&mut met, pairs).await {
+        Ok(known) => known,
+        Err(error) => {
+            let _ = over.send(true);
+            return Err(why(error, lives).await);
+        }
+    };
     let known: BTreeSet<u16> = known.iter().map(|first| first.at).collect();
     tokio::time::sleep(SETTLE).await;
 
@@ -296,6 +305,26 @@ pub(crate) async fn experiment(
         sample.failures.extend(tally.errors);
     }
     Ok(sample)
+}
+
+/// What peers have to say when not all met all.
+async fn why(error: LabError, lives: Vec<JoinHandle<Tally>>) -> LabError {
+    let (mut unserved, mut lost, mut words) = (0, 0, None);
+    for life in lives {
+        if let Ok(Ok(tally)) = timeout(PATIENCE, life).await {
+            unserved += tally.unserved.len();
+            lost += tally.lost;
+            let reason = tally.unserved.values().next().map(|r| format!("{r:?}"));
+            words = words
+                .or(tally.failure)
+                .or(tally.errors.into_iter().next())
+                .or(reason);
+        }
+    }
+    let words = words.unwrap_or_default();
+    LabError::CannotRun(format!(
+        "{error}; {unserved} edges without a parent, {lost} links lost; {words}"
+    ))
 }
 
 /// So many first frames.

@@ -46,6 +46,14 @@ impl Server {
     /// # Errors
     /// When it cannot be started or is not ready within 15 s.
     pub fn start(binary: &Path, limit: &Limit) -> Result<Self, LabError> {
+        Self::start_with(binary, limit, &[])
+    }
+
+    /// The same, with further flags.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_with(binary: &Path, limit: &Limit, flags: &[&str]) -> Result<Self, LabError> {
         let could_not = |what: &str, e: std::io::Error| LabError::CannotRun(format!("{what}: {e}"));
         let data = tempfile::tempdir().map_err(|e| could_not("no temporary directory", e))?;
         let address = TcpListener::bind("127.0.0.1:0")
@@ -67,6 +75,7 @@ impl Server {
                 "--data",
             ])
             .arg(data.path())
+            .args(flags)
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -18,8 +18,8 @@ use grove_relay::{
     Settings, Stream, Token,
 };
 use grove_server::signal::message::{
-    ClientMessage, DescriptionKind, EdgeReport, LinkReport, LostReason, Order, Orders, Report,
-    ServerMessage, StreamRef,
+    ClientMessage, DescriptionKind, EdgeReason, EdgeReport, LinkReport, LostReason, Order, Orders,
+    Report, ServerMessage, StreamRef,
 };
 use links::{Offer, bytes};
 use media::{Camera, Keyring, Screen, Seen, Shape};
@@ -90,6 +90,8 @@ pub struct Tally {
     pub answered: Duration,
     /// Links that the core found lost.
     pub lost: usize,
+    /// Streams that nobody could deliver by the server's last word on them, and its reason.
+    pub unserved: BTreeMap<StreamRef, EdgeReason>,
     /// Words of the server.
     pub errors: Vec<String>,
     /// Why it gave up.
@@ -341,9 +343,13 @@ impl Peer {
                 stream,
                 parent,
                 layers,
-                ..
+                reason,
             } => {
                 self.streams.insert(*stream);
+                match parent {
+                    Some(_) => self.tally.unserved.remove(stream),
+                    None => self.tally.unserved.insert(*stream, *reason),
+                };
                 self.watch(number(*stream), *parent, set(layers)).await;
             }
         }
