@@ -30,8 +30,8 @@ const STREAMSMART_RECEIVERS: usize = 16;
 const GOAL: f64 = 3.0;
 /// Everybody is to have had a frame by then.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Between the first frames and what is counted.
-const SETTLE: Duration = Duration::from_secs(1);
+/// Peers that are told to leave have so long.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// What was captured last may take so long to arrive.
 const TAIL: Duration = Duration::from_millis(700);
 
@@ -236,7 +236,7 @@ pub(crate) async fn star(
     let _ = over.send(true);
     let mut tallies = Vec::new();
     for peer in peers {
-        if let Ok(Ok(tally)) = timeout(SETTLE * 5, peer).await {
+        if let Ok(Ok(tally)) = timeout(GOODBYE, peer).await {
             tallies.push(tally);
         }
     }

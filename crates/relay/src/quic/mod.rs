@@ -256,11 +256,6 @@ impl Opening {
         self.token
     }
 
-    /// Where they are.
-    pub fn remote(&self) -> SocketAddr {
-        self.connection.remote_address()
-    }
-
     /// They are welcome to this instance.
     pub async fn welcome(self, instance: &str) -> Option<Socket> {
         let Self {
