@@ -148,6 +148,10 @@ fn orders() -> Orders {
                 relay: Some(RelayLink {
                     instance: "0123456789abcdef".into(),
                     token: "dG9rZW4gb2YgYSBsaW5rIQ".into(),
+                    quic: Some(QuicAddress {
+                        port: 4433,
+                        certificate_sha256: "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8".into(),
+                    }),
                 }),
             },
             Order::Feed {

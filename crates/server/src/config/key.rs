@@ -230,6 +230,13 @@ pub const KEYS: &[Key] = &[
         "4096",
         "Browsers that are linked to the relay at once",
     ),
+    key(
+        "relay.quic_listen",
+        "relay-quic-listen",
+        Kind::Text,
+        "\"\"",
+        "Address and UDP port where the relay also takes links over QUIC, e.g. [::]:4433, for native peers; browsers do not need it. They look for the port on the host that signalling is on. Port 0: a free one. Empty: no such port",
+    ),
 ];
 
 /// Variables of this prefix that are not configuration: the file's name, and what tests and tools use.

@@ -63,9 +63,15 @@ impl Room {
             ..
         } = opening;
         let planned = relay::check_policy(policy, never_relay, &settings)?;
-        let orders = settings
-            .relay
-            .map(|_| super::relay::Orders::new(opening.number, opening.instance, opening.key));
+        let orders = settings.relay.map(|relay| {
+            let Opening {
+                number,
+                instance,
+                key,
+                ..
+            } = opening;
+            super::relay::Orders::new(number, instance, relay.quic, key)
+        });
         let mut room = Self {
             plan: Plan::new(planned),
             settings,

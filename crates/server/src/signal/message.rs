@@ -501,6 +501,19 @@ pub struct RelayLink {
     pub instance: String,
     /// 128 random bits, base64url: proves to the relay who opens the link. For this link only.
     pub token: String,
+    /// Where native peers may open it over QUIC instead. Browsers cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub quic: Option<QuicAddress>,
+}
+
+/// Where a relay takes links over QUIC: a UDP port on the host that signalling is on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct QuicAddress {
+    /// The port.
+    pub port: u16,
+    /// SHA-256 of the certificate that is shown there (DER), base64url.
+    pub certificate_sha256: String,
 }
 
 /// Why an edge changed.

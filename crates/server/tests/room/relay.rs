@@ -46,7 +46,9 @@ fn everybody_opens_a_link_of_their_own_to_the_relay_and_the_relay_expects_them()
     let (world, all) = call();
     let mut tokens = Vec::new();
     for (node, connection) in (1..).zip(all) {
-        let RelayLink { instance, token } = link(&world, connection);
+        let RelayLink {
+            instance, token, ..
+        } = link(&world, connection);
         assert_eq!(instance, "first");
         assert!(world.shadows[&connection].links[&RELAY], "browsers open");
         assert_eq!(world.relay.links[&node], token);

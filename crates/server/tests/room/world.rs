@@ -32,6 +32,7 @@ pub fn relay_settings() -> Settings {
     let relay = RelaySettings {
         egress: 1_000_000_000,
         slots: 4096,
+        quic: None,
     };
     Settings {
         relay: Some(relay),

@@ -521,6 +521,16 @@ export type Publication = {
 };
 
 /**
+ * Where a relay takes links over QUIC: a UDP port on the host that signalling is on.
+ */
+export type QuicAddress = {
+  /** The port. */
+  port: number;
+  /** SHA-256 of the certificate that is shown there (DER), base64url. */
+  certificate_sha256: string;
+};
+
+/**
  * How one participant reaches a relay (`docs/ref/links.md`, Links to a relay).
  */
 export type RelayLink = {
@@ -528,6 +538,8 @@ export type RelayLink = {
   instance: string;
   /** 128 random bits, base64url: proves to the relay who opens the link. For this link only. */
   token: string;
+  /** Where native peers may open it over QUIC instead. Browsers cannot. */
+  quic?: QuicAddress;
 };
 
 /**
