@@ -67,6 +67,8 @@ bench: web ## Reproduce the published experiments; reports and pictures into tes
 	cargo build --release --locked -p grove-server -p grove-lab
 	mkdir -p test-results
 	target/release/grove-lab join-times --peers 5,7,10 --json test-results/join-times.json --svg test-results/join-times.svg
+	target/release/grove-lab join-times --native --peers 5,7,10,25,50 --policy mesh,tree,relay --json test-results/join-times-native.json --svg test-results/join-times-native.svg
+	target/release/grove-lab star --receivers 16,50 --json test-results/star.json --svg test-results/star.svg
 	target/release/grove-lab hops --json test-results/hops.json --svg test-results/hops.svg
 
 deny: ## Licences, sources and banned crates.

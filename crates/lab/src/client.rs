@@ -6,8 +6,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fastrand::Rng;
 use futures_util::{SinkExt, StreamExt};
 use grove_server::signal::message::{
-    Capabilities, ClientMessage, DescriptionKind, EdgeReport, Identity, Join, LinkReport, Order,
-    Orders, Policy, Publication, RelayLink, Report, SUBPROTOCOL, ServerMessage, StreamKind,
+    Capabilities, ClientMessage, DescriptionKind, EdgeReport, Identity, Join, Joined, LinkReport,
+    Order, Orders, Policy, Publication, RelayLink, Report, SUBPROTOCOL, ServerMessage, StreamKind,
     StreamRef, VERSION, VideoLayer,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,6 +121,18 @@ impl Client {
 
     /// Enter `room` and publish camera and microphone. The orders that come with the answer are obeyed.
     pub async fn join(&mut self, room: &str, name: &str) -> Result<(), ClientError> {
+        let joined = self.enter(room, name, Some(5_000_000)).await?;
+        self.obey(&joined.orders).await?;
+        self.publish(2).await
+    }
+
+    /// Enter `room`, and no more: what the answer orders is for the caller to obey.
+    pub async fn enter(
+        &mut self,
+        room: &str,
+        name: &str,
+        uplink_bps: Option<u64>,
+    ) -> Result<Joined, ClientError> {
         let identity = Identity {
             nonce: self.random(16),
             kem_key: self.random(32),
@@ -137,7 +149,7 @@ impl Client {
                 frames: true,
                 forward: true,
             },
-            uplink_bps: Some(5_000_000),
+            uplink_bps,
             resume: None,
         };
         self.send(&ClientMessage::Join(join)).await?;
@@ -145,21 +157,37 @@ impl Client {
             match self.receive().await? {
                 ServerMessage::Joined(joined) => {
                     self.node = joined.node;
-                    self.obey(&joined.orders).await?;
-                    break;
+                    return Ok(joined);
                 }
                 ServerMessage::Error { message, .. } => return Err(ClientError::Refused(message)),
                 _ => {}
             }
         }
+    }
+
+    /// Publish a microphone and a camera of one layer or two.
+    pub async fn publish(&mut self, layers: usize) -> Result<(), ClientError> {
         let layer = |width, height, bps| VideoLayer { width, height, bps };
+        let both = [layer(320, 180, 150_000), layer(640, 360, 600_000)];
         let publication = Publication {
             stream: 0,
             kind: StreamKind::Camera,
             audio_bps: Some(32_000),
-            layers: vec![layer(320, 180, 150_000), layer(640, 360, 600_000)],
+            layers: both.into_iter().take(layers).collect(),
         };
         self.send(&ClientMessage::Publish { publication }).await
+    }
+
+    /// Offer a link, in words that only the other end has to understand.
+    pub async fn offer(&mut self, to: u16, words: String) -> Result<(), ClientError> {
+        let signature = self.random(64);
+        self.send(&ClientMessage::Description {
+            to,
+            kind: DescriptionKind::Offer,
+            sdp: words,
+            signature,
+        })
+        .await
     }
 
     /// Answer one message as a browser would. Returns the body of a chat line, somebody's or the own one.

@@ -9,11 +9,13 @@ use crate::browsers::{Observed, drive};
 use crate::process::find_server;
 use crate::report::{Measure, Report, mean, quantile};
 use crate::svg::Panel;
-use crate::{Common, LabError};
+use crate::{Common, LabError, join_native};
 use clap::{Args, ValueEnum};
+use grove_server::signal::message::Policy;
 
 /// Published by Prisca (Aarhus, 2017): peers; until existing peers receive a newcomer; until it receives everybody, ms.
-const BBVOICE: [(u32, f64, f64); 3] = [(5, 80.0, 68.0), (7, 163.0, 100.0), (10, 200.0, 191.0)];
+pub(crate) const BBVOICE: [(u32, f64, f64); 3] =
+    [(5, 80.0, 68.0), (7, 163.0, 100.0), (10, 200.0, 191.0)];
 /// The same work's estimate for re-balancing after a leave, ms per connection.
 const BBVOICE_REATTACH: f64 = 40.0;
 /// From pressing Join to the first frame of anybody, 95th percentile on loopback, ms.
@@ -28,13 +30,24 @@ pub enum PolicyName {
     Mesh,
     /// At most two children per node and tree, as published.
     Tree,
+    /// Everything through the server's relay; native peers only.
+    Relay,
 }
 
 impl PolicyName {
-    fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Mesh => "mesh",
             Self::Tree => "tree",
+            Self::Relay => "relay",
+        }
+    }
+
+    pub(crate) fn policy(self) -> Policy {
+        match self {
+            Self::Mesh => Policy::Mesh,
+            Self::Tree => Policy::Tree { branching: 2 },
+            Self::Relay => Policy::Relay,
         }
     }
 }
@@ -50,10 +63,13 @@ pub struct Options {
     pub policy: Vec<PolicyName>,
     /// Joins, leaves and crashes per setting.
     #[arg(long, default_value_t = 3)]
-    runs: u32,
+    pub(crate) runs: u32,
     /// Cameras too.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "native")]
     video: bool,
+    /// Native peers over QUIC in place of browsers; joins only.
+    #[arg(long)]
+    native: bool,
     #[command(flatten)]
     pub(crate) common: Common,
 }
@@ -63,6 +79,13 @@ pub struct Options {
 /// # Errors
 /// When the browsers or the server are not there.
 pub fn run(options: &Options) -> Result<(Report, Vec<Panel>), LabError> {
+    if options.native {
+        return join_native::run(options);
+    }
+    if options.policy.contains(&PolicyName::Relay) {
+        let why = "with browsers the policies are mesh and tree; relay needs --native";
+        return Err(LabError::CannotRun(why.into()));
+    }
     let grove = find_server(options.common.grove.clone())?;
     let policies: Vec<&str> = options.policy.iter().map(|p| p.label()).collect();
     let wanted = serde_json::json!({

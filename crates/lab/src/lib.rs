@@ -8,13 +8,16 @@ mod audio_channel;
 mod browsers;
 mod client;
 mod hops;
+mod join_native;
 mod join_times;
 mod limit;
 mod narrow;
+mod native;
 mod process;
 mod relay_call;
 pub mod report;
 mod rooms;
+mod star;
 pub mod svg;
 
 use clap::{Args, Parser, Subcommand};
@@ -47,7 +50,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
-    /// How long a newcomer, a leave and a crash take to settle, with real browsers (BBVoice's experiment).
+    /// How long a newcomer, a leave and a crash take to settle, with real browsers or native peers (BBVoice's experiment).
     JoinTimes(join_times::Options),
     /// What one more browser between sender and receiver costs: processor and delay.
     Hops(hops::Options),
@@ -55,6 +58,8 @@ enum Scenario {
     AudioChannel(audio_channel::Options),
     /// A call that goes through the relay as a whole: delay, losses and what a forwarded frame costs the server.
     RelayCall(relay_call::Options),
+    /// One native peer sends, the relay hands it to many: what that costs the server (StreamSmart's star).
+    Star(star::Options),
     /// Many small rooms at once: what the server uses under one processor and 512 MB.
     Rooms(rooms::Options),
 }
@@ -83,6 +88,7 @@ pub fn run() -> ExitCode {
         Scenario::Hops(options) => (options.common.clone(), hops::run(&options)),
         Scenario::AudioChannel(options) => (options.common.clone(), audio_channel::run(&options)),
         Scenario::RelayCall(options) => (options.common.clone(), relay_call::run(&options)),
+        Scenario::Star(options) => (options.common.clone(), star::run(&options)),
         Scenario::Rooms(options) => (options.common.clone(), rooms::run(&options)),
     };
     match outcome.and_then(|(report, panels)| write(&common, &report, &panels)) {

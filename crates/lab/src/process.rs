@@ -29,12 +29,31 @@ pub struct Usage {
     pub peak_rss: u64,
 }
 
+impl Usage {
+    /// What a process uses; `None` when it has ended.
+    pub fn of(pid: u32) -> Option<Self> {
+        let proc = PathBuf::from(format!("/proc/{pid}"));
+        parse_usage(
+            &fs::read_to_string(proc.join("stat")).ok()?,
+            &fs::read_to_string(proc.join("status")).ok()?,
+        )
+    }
+}
+
 impl Server {
     /// Start `binary` on a free port under `limit`, and wait until it is ready.
     ///
     /// # Errors
     /// When it cannot be started or is not ready within 15 s.
     pub fn start(binary: &Path, limit: &Limit) -> Result<Self, LabError> {
+        Self::start_with(binary, limit, &[])
+    }
+
+    /// The same, with further flags.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_with(binary: &Path, limit: &Limit, flags: &[&str]) -> Result<Self, LabError> {
         let could_not = |what: &str, e: std::io::Error| LabError::CannotRun(format!("{what}: {e}"));
         let data = tempfile::tempdir().map_err(|e| could_not("no temporary directory", e))?;
         let address = TcpListener::bind("127.0.0.1:0")
@@ -50,9 +69,13 @@ impl Server {
                 &address.to_string(),
                 "--public-url",
                 &format!("http://{address}"),
+                // A free port; whoever is ordered to link is told which.
+                "--relay-quic-listen",
+                "127.0.0.1:0",
                 "--data",
             ])
             .arg(data.path())
+            .args(flags)
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -107,11 +130,7 @@ impl Server {
 
     /// What it uses; `None` when it has ended.
     pub fn usage(&self) -> Option<Usage> {
-        let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
-        parse_usage(
-            &fs::read_to_string(proc.join("stat")).ok()?,
-            &fs::read_to_string(proc.join("status")).ok()?,
-        )
+        Usage::of(self.child.id())
     }
 }
 

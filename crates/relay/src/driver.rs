@@ -116,13 +116,19 @@ pub struct Attached {
 struct Shared {
     link: Link,
     /// Bytes in the queue, or taken and not yet sent.
-    unsent: AtomicUsize,
+    queued: AtomicUsize,
+    /// Bytes that the socket took and has not sent.
+    held: AtomicUsize,
     /// The task has been told that the number changed and has not looked yet.
     told: AtomicBool,
     messages: mpsc::WeakUnboundedSender<Message>,
 }
 
 impl Shared {
+    fn unsent(&self) -> usize {
+        self.queued.load(Ordering::Acquire) + self.held.load(Ordering::Acquire)
+    }
+
     fn send(&self, message: Message) -> Result<(), Gone> {
         let messages = self.messages.upgrade().ok_or(Gone)?;
         messages.send(message).map_err(|_| Gone)
@@ -151,7 +157,7 @@ impl Outbound {
     /// future loses no message.
     pub async fn recv(&mut self) -> Option<Outgoing> {
         if self.taken > 0 {
-            self.shared.unsent.fetch_sub(self.taken, Ordering::AcqRel);
+            self.shared.queued.fetch_sub(self.taken, Ordering::AcqRel);
             self.taken = 0;
             self.shared.changed();
         }
@@ -173,6 +179,14 @@ impl Outbound {
         self.closed = matches!(next, Outgoing::Close(_));
         self.taken = next.bytes();
         Some(next)
+    }
+
+    /// Says how many bytes of what was taken the socket still holds, where it can tell. The core hands out the next picture
+    /// only when nothing is left, so that sound never stands behind two.
+    pub fn holds(&self, bytes: usize) {
+        if self.shared.held.swap(bytes, Ordering::AcqRel) != bytes {
+            self.shared.changed();
+        }
     }
 }
 
@@ -419,7 +433,7 @@ impl Driver {
                     // is what makes the number that it wrote before visible here; after a store the load might come first,
                     // and the last change would never be seen.
                     shared.told.swap(false, Ordering::AcqRel);
-                    let unsent = shared.unsent.load(Ordering::Acquire);
+                    let unsent = shared.unsent();
                     self.relay.handle_input(link, Input::Unsent(unsent), now);
                 }
             }
@@ -440,7 +454,8 @@ impl Driver {
             })?;
         let shared = Arc::new(Shared {
             link,
-            unsent: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
             told: AtomicBool::new(false),
             messages: self.messages.clone(),
         });
@@ -508,7 +523,7 @@ impl Driver {
             }
             Some(message) => {
                 if let Some(Socket { shared, queue, .. }) = self.links.get(&link) {
-                    shared.unsent.fetch_add(message.bytes(), Ordering::AcqRel);
+                    shared.queued.fetch_add(message.bytes(), Ordering::AcqRel);
                     let _ = queue.send(message);
                 }
             }

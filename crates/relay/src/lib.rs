@@ -29,6 +29,7 @@ mod keys;
 mod lane;
 mod link;
 mod meter;
+pub mod quic;
 mod relay;
 mod ring;
 mod room;

@@ -23,6 +23,8 @@ pub struct Metrics {
     pub participants: Gauge,
     /// WebSockets.
     pub connections: Gauge,
+    /// Links to the relay over QUIC.
+    pub quic_links: Gauge,
     /// 1 while the server stops.
     pub draining: Gauge,
     /// Messages read.
@@ -30,6 +32,7 @@ pub struct Metrics {
     joins: Family<Labels, Counter>,
     moves: Family<Labels, Counter>,
     closes: Family<Labels, Counter>,
+    quic_closes: Family<Labels, Counter>,
     refusals: Family<Labels, Counter>,
 }
 
@@ -54,11 +57,13 @@ impl Metrics {
             rooms: Gauge::default(),
             participants: Gauge::default(),
             connections: Gauge::default(),
+            quic_links: Gauge::default(),
             draining: Gauge::default(),
             messages: Counter::default(),
             joins: Family::default(),
             moves: Family::default(),
             closes: Family::default(),
+            quic_closes: Family::default(),
             refusals: Family::default(),
         };
         let registry = &mut metrics.registry;
@@ -72,6 +77,16 @@ impl Metrics {
             "ws_connections",
             "Open WebSockets",
             metrics.connections.clone(),
+        );
+        registry.register(
+            "relay_quic_links",
+            "Open links to the relay over QUIC",
+            metrics.quic_links.clone(),
+        );
+        registry.register(
+            "relay_quic_closes",
+            "Links over QUIC closed by the server, by code",
+            metrics.quic_closes.clone(),
         );
         registry.register(
             "draining",
@@ -123,6 +138,13 @@ impl Metrics {
     /// The server closed a WebSocket, with this code.
     pub fn closed(&self, code: u16) {
         self.closes
+            .get_or_create(&[("code", code.to_string())])
+            .inc();
+    }
+
+    /// The server closed a link over QUIC, with this code.
+    pub fn quic_closed(&self, code: u16) {
+        self.quic_closes
             .get_or_create(&[("code", code.to_string())])
             .inc();
     }

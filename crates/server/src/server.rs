@@ -4,13 +4,14 @@ use crate::config::{self, Config, TlsMode};
 use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::relay::{self, Relay};
-use crate::room::{RelaySettings, Settings, registry::Rooms};
+use crate::room::{QuicPort, RelaySettings, Settings, registry::Rooms};
 use crate::socket::Prompt;
 use crate::tls::{self, TlsError};
 use crate::web;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsAcceptor;
 use grove_relay::Udp;
+use grove_relay::quic::{BindError, Endpoint};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -94,6 +95,16 @@ pub enum LoadError {
         /// Why.
         error: io::Error,
     },
+    /// The relay's UDP port.
+    #[error(
+        "cannot take QUIC links on {address}: {error}; `--relay-quic-listen` chooses another port, or none"
+    )]
+    Quic {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: BindError,
+    },
     /// The certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -139,6 +150,10 @@ impl Server {
                 Relay::start(settings, udp)
             })
             .unzip();
+        let (quic, quic_port) = match config.relay.quic_listen.filter(|_| relay.is_some()) {
+            Some(address) => quic(address).map(|(endpoint, port)| (Some(endpoint), Some(port)))?,
+            None => (None, None),
+        };
         let metrics = Arc::new(Metrics::new(relay.clone()));
         let settings = Settings {
             resume: config.rooms.resume_seconds * 1000,
@@ -151,6 +166,7 @@ impl Server {
                 egress: config.relay.egress_bps,
                 slots: config.relay.slots,
                 rtp,
+                quic: quic_port,
             }),
         };
         let rooms = Rooms::new(settings, config.rooms.max, metrics.clone(), relay.clone());
@@ -166,6 +182,9 @@ impl Server {
             metrics,
             phase,
         });
+        if let Some(endpoint) = quic {
+            tokio::spawn(relay::quic::serve(endpoint, shared.clone()));
+        }
         Ok(Self {
             shared,
             listener,
@@ -345,6 +364,19 @@ fn udp(config: &Config, address: SocketAddr) -> Result<Option<Udp>, LoadError> {
     let public = config.relay.public_addresses.iter();
     let public = public.filter_map(|text| config::public_address(text, port));
     Ok(Some(udp.with_public(public)))
+}
+
+/// The port for links over QUIC, and what nodes are told of it.
+fn quic(address: SocketAddr) -> Result<(Endpoint, QuicPort), LoadError> {
+    let failed = |error| LoadError::Quic { address, error };
+    let endpoint = Endpoint::bind(address).map_err(failed)?;
+    let bound = endpoint.address().map_err(|error| failed(error.into()))?;
+    let port = QuicPort {
+        port: bound.port(),
+        certificate_sha256: endpoint.certificate_sha256(),
+    };
+    tracing::info!(address = %bound, "taking QUIC links");
+    Ok((endpoint, port))
 }
 
 /// A machine without IPv6 still has every IPv4 address.

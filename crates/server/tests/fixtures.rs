@@ -149,6 +149,10 @@ fn orders() -> Orders {
                     instance: "0123456789abcdef".into(),
                     token: "dG9rZW4gb2YgYSBsaW5rIQ".into(),
                     by_rtp: true,
+                    quic: Some(QuicAddress {
+                        port: 4433,
+                        certificate_sha256: "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8".into(),
+                    }),
                 }),
             },
             Order::Feed {

@@ -244,6 +244,13 @@ pub const KEYS: &[Key] = &[
         "[]",
         "Further addresses under which browsers reach that port, where something before this machine translates addresses: 203.0.113.7, or 203.0.113.7:3478 when the port is another",
     ),
+    key(
+        "relay.quic_listen",
+        "relay-quic-listen",
+        Kind::Text,
+        "\"\"",
+        "Address and UDP port where the relay also takes links over QUIC, e.g. [::]:4433, for native peers; browsers do not need it. They look for the port on the host that signalling is on. Port 0: a free one. Empty: no such port",
+    ),
 ];
 
 /// Variables of this prefix that are not configuration: the file's name, and what tests and tools use.

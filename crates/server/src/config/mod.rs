@@ -159,6 +159,9 @@ pub struct Relay {
     pub udp_listen: String,
     /// Where else browsers reach it: addresses, with or without a port.
     pub public_addresses: Vec<String>,
+    /// Where links over QUIC are taken, if at all.
+    #[serde(deserialize_with = "address_or_none")]
+    pub quic_listen: Option<SocketAddr>,
 }
 
 /// Why there is no configuration. Each says what is wrong, where, and what to do.
@@ -407,6 +410,14 @@ fn build(values: BTreeMap<&str, (Value, String)>) -> Result<Config, ConfigError>
             wanted,
         });
     }
+    let quic = values["relay.quic_listen"].0.as_str().unwrap_or_default();
+    if !quic.is_empty() && quic.parse::<SocketAddr>().is_err() {
+        return Err(ConfigError::Value {
+            origin: format!("relay.quic_listen ({})", origin("relay.quic_listen")),
+            found: format!("\"{quic}\""),
+            wanted: "an address with a port, e.g. [::]:4433, or nothing".to_owned(),
+        });
+    }
     let public_url = values["public_url"].0.as_str().unwrap_or_default();
     let public_url = as_origin(public_url.trim_end_matches('/')).to_owned();
     if !public_url.is_empty() && !is_origin(&public_url) {
@@ -526,6 +537,15 @@ fn as_origin(url: &str) -> &str {
     url.strip_suffix(port)
         .filter(|rest| rest.len() > scheme.len() + "://".len())
         .unwrap_or(url)
+}
+
+/// An empty text is no address.
+fn address_or_none<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let address = (!text.is_empty()).then(|| text.parse()).transpose();
+    address.map_err(serde::de::Error::custom)
 }
 
 /// `stun:host` or `stun:host:port`, also `stuns:`: what browsers take. One wrong address would keep them from making any

@@ -128,6 +128,12 @@ fn every_refusal_names_the_place_and_the_remedy() {
         (
             None,
             vec![],
+            vec![("relay.quic_listen", "4433")],
+            "relay.quic_listen (--relay-quic-listen) is \"4433\", but must be an address with a port, e.g. [::]:4433, or nothing",
+        ),
+        (
+            None,
+            vec![],
             vec![("links.stun", "stun:a:1,b:2")],
             "links.stun (--stun) is \"b:2\", but must be stun: and a host with or without a port, e.g. stun:stun.example.org:3478",
         ),

@@ -23,11 +23,13 @@ pub enum Close {
     Replaced,
     /// The relay broke, and starts anew.
     Broken,
+    /// Bytes that are no text where one must be.
+    Malformed,
 }
 
 impl Close {
     /// All of them, for the documents.
-    pub const ALL: [Close; 10] = [
+    pub const ALL: [Close; 11] = [
         Close::Ordered,
         Close::Stopping,
         Close::NoHello,
@@ -38,6 +40,7 @@ impl Close {
         Close::Silent,
         Close::Replaced,
         Close::Broken,
+        Close::Malformed,
     ];
 
     /// The WebSocket close code (RFC 6455 section 7.4; 4000 to 4999 are ours).
@@ -53,6 +56,7 @@ impl Close {
             Close::Silent => 4405,
             Close::Replaced => 4406,
             Close::Broken => 4407,
+            Close::Malformed => 4408,
         }
     }
 
@@ -69,6 +73,17 @@ impl Close {
             Close::Silent => "nothing came, not even a heartbeat; report the link lost",
             Close::Replaced => "the link was opened again with the same token",
             Close::Broken => "the relay starts anew; a new link will be ordered",
+            Close::Malformed => "control messages are UTF-8, each behind its length",
+        }
+    }
+
+    /// Under which word a link that was refused for this is counted.
+    pub fn limit(self) -> &'static str {
+        match self {
+            Close::NoHello => "relay_hello",
+            Close::Token => "relay_token",
+            Close::Full => "relay_links",
+            _ => "relay_broken",
         }
     }
 }

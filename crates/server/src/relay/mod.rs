@@ -1,10 +1,12 @@
-//! The relay inside this server: its life, its orders, what it says to rooms, and the WebSockets that lead to it.
+//! The relay inside this server: its life, its orders, what it says to rooms, and the
+//! WebSockets and QUIC connections that lead to it.
 //!
 //! The relay itself is `grove-relay`; it knows rooms as numbers and decides everything about frames. Here it is started,
 //! started again should it ever break, given the orders of rooms, and its events are taken to them. Rooms learn of a new
 //! start as an input like any other.
 
 pub mod close;
+pub mod quic;
 pub mod ws;
 
 use crate::room::Input;
@@ -142,6 +144,7 @@ mod tests {
                 egress: 1_000_000,
                 slots: 8,
                 rtp: false,
+                quic: None,
             }),
         };
         let metrics = Arc::new(Metrics::default());

@@ -104,12 +104,7 @@ async fn link(
     let (attached, instance) = match attached {
         Ok(attached) => attached,
         Err(close) => {
-            shared.metrics.refused(match close {
-                Close::NoHello => "relay_hello",
-                Close::Token => "relay_token",
-                Close::Full => "relay_links",
-                _ => "relay_broken",
-            });
+            shared.metrics.refused(close.limit());
             return Some(close);
         }
     };

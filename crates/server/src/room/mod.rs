@@ -48,6 +48,17 @@ pub struct RelaySettings {
     pub slots: u16,
     /// Does it take links by RTP?
     pub rtp: bool,
+    /// Where it takes links over QUIC, if at all.
+    pub quic: Option<QuicPort>,
+}
+
+/// Where the relay takes links over QUIC: a UDP port on the host that signalling is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuicPort {
+    /// The port.
+    pub port: u16,
+    /// SHA-256 of the certificate that it shows, DER.
+    pub certificate_sha256: [u8; 32],
 }
 
 /// How a room begins.

@@ -3,8 +3,8 @@
 //! A relay is a node like any other in plan and wiring, but nobody's presence. It is told what a browser is told; only a
 //! link needs more than a number: the instance of the relay that expects it, and a token that proves who opens it.
 
-use super::wiring;
-use crate::signal::message::{EdgeReport, LinkReport, Node, Order, RelayLink, Report};
+use super::{QuicPort, RelaySettings, wiring};
+use crate::signal::message::{EdgeReport, LinkReport, Node, Order, QuicAddress, RelayLink, Report};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -39,19 +39,25 @@ pub struct Orders {
     room: grove_relay::Room,
     instance: String,
     rtp: bool,
+    quic: Option<QuicPort>,
     mint: Mint,
     commands: Vec<Command>,
 }
 
 impl Orders {
     /// For the room that the relay knows as `room`; `key` is random and only this room's.
-    /// `rtp`: the relay takes links by RTP.
-    pub fn new(room: grove_relay::Room, instance: String, key: [u8; 32], rtp: bool) -> Self {
+    pub fn new(
+        room: grove_relay::Room,
+        instance: String,
+        settings: &RelaySettings,
+        key: [u8; 32],
+    ) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
         Self {
             room,
             instance,
-            rtp,
+            rtp: settings.rtp,
+            quic: settings.quic,
             mint: Mint { key, made: 0 },
             commands: Vec::new(),
         }
@@ -93,6 +99,10 @@ impl Orders {
             instance: self.instance.clone(),
             token: URL_SAFE_NO_PAD.encode(token.0),
             by_rtp: self.rtp,
+            quic: self.quic.map(|quic| QuicAddress {
+                port: quic.port,
+                certificate_sha256: URL_SAFE_NO_PAD.encode(quic.certificate_sha256),
+            }),
         }
     }
 
@@ -190,7 +200,13 @@ mod tests {
     fn every_link_has_a_token_of_its_own() {
         let mut tokens = BTreeSet::new();
         for key in [[1; 32], [2; 32]] {
-            let mut orders = Orders::new(1, "one".into(), key, false);
+            let settings = RelaySettings {
+                egress: 1,
+                slots: 1,
+                rtp: false,
+                quic: None,
+            };
+            let mut orders = Orders::new(1, "one".into(), &settings, key);
             tokens.extend((0..100).map(|_| orders.link(3)));
         }
         assert_eq!(tokens.len(), 200);

@@ -64,7 +64,13 @@ impl Room {
         } = opening;
         let planned = relay::check_policy(policy, never_relay, &settings)?;
         let orders = settings.relay.map(|relay| {
-            super::relay::Orders::new(opening.number, opening.instance, opening.key, relay.rtp)
+            let Opening {
+                number,
+                instance,
+                key,
+                ..
+            } = opening;
+            super::relay::Orders::new(number, instance, &relay, key)
         });
         let mut room = Self {
             plan: Plan::new(planned),

@@ -505,6 +505,19 @@ pub struct RelayLink {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[ts(optional, as = "Option<bool>")]
     pub by_rtp: bool,
+    /// Where native peers may open it over QUIC instead. Browsers cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub quic: Option<QuicAddress>,
+}
+
+/// Where a relay takes links over QUIC: a UDP port on the host that signalling is on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct QuicAddress {
+    /// The port.
+    pub port: u16,
+    /// SHA-256 of the certificate that is shown there (DER), base64url.
+    pub certificate_sha256: String,
 }
 
 /// Why an edge changed.

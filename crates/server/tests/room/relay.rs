@@ -50,8 +50,9 @@ fn everybody_opens_a_link_of_their_own_to_the_relay_and_the_relay_expects_them()
             instance,
             token,
             by_rtp,
+            quic,
         } = link(&world, connection);
-        assert_eq!((instance.as_str(), by_rtp), ("first", true));
+        assert_eq!((instance.as_str(), by_rtp, quic), ("first", true, None));
         assert!(world.shadows[&connection].links[&RELAY], "browsers open");
         assert_eq!(world.relay.links[&node], token);
         tokens.push(token);

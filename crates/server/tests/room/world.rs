@@ -33,6 +33,7 @@ pub fn relay_settings() -> Settings {
         egress: 1_000_000_000,
         slots: 4096,
         rtp: true,
+        quic: None,
     };
     Settings {
         relay: Some(relay),

@@ -521,6 +521,16 @@ export type Publication = {
 };
 
 /**
+ * Where a relay takes links over QUIC: a UDP port on the host that signalling is on.
+ */
+export type QuicAddress = {
+  /** The port. */
+  port: number;
+  /** SHA-256 of the certificate that is shown there (DER), base64url. */
+  certificate_sha256: string;
+};
+
+/**
  * How one participant reaches a relay (`docs/ref/links.md`, Links to a relay).
  */
 export type RelayLink = {
@@ -530,6 +540,8 @@ export type RelayLink = {
   token: string;
   /** The relay takes links by RTP as well; absent: no. */
   by_rtp?: boolean;
+  /** Where native peers may open it over QUIC instead. Browsers cannot. */
+  quic?: QuicAddress;
 };
 
 /**
