@@ -22,7 +22,7 @@ use crate::event::{Event, Stats};
 use crate::relay::{
     Close, Incoming, Input, Link, Micros, Outgoing, Output, Refused, Relay, Settings,
 };
-use crate::udp::{Datagram, Now, Port, Udp};
+use crate::udp::{Now, Port, Udp};
 
 /// Bytes of messages that one link may have on the way to the task: four of the largest.
 const INBOUND_BYTES: usize = 1 << 20;
@@ -302,9 +302,9 @@ impl Driver {
                 .and_then(Port::next)
                 .map(Instant::from_std);
             let wake = due.into_iter().chain(port).fold(stats_at, Instant::min);
-            let datagram = async {
-                match &mut self.port {
-                    Some(port) => port.receive().await,
+            let datagrams = async {
+                match &self.port {
+                    Some(port) => port.readable().await,
                     None => std::future::pending().await,
                 }
             };
@@ -313,7 +313,7 @@ impl Driver {
                     Some(message) => self.guarded(|driver| driver.handle(message)),
                     None => return,
                 },
-                Some(datagram) = datagram => self.take(datagram),
+                () = datagrams => self.take(),
                 () = sleep_until(wake) => {}
             }
             let now = self.now();
@@ -354,12 +354,14 @@ impl Driver {
         }
     }
 
-    /// Takes a datagram, and those that have come meanwhile.
-    fn take(&mut self, datagram: Datagram) {
-        let mut next = Some(datagram);
+    /// Takes datagrams that have come, some of them: others wait, too.
+    fn take(&mut self) {
         for _ in 0..BATCH {
             let now = self.both();
-            let (Some(datagram), Some(port)) = (next, &mut self.port) else {
+            let Some(port) = &mut self.port else {
+                return;
+            };
+            let Some(datagram) = port.receive() else {
                 return;
             };
             port.datagram(&datagram, now);
@@ -367,21 +369,6 @@ impl Driver {
             self.guarded(|driver| {
                 driver.poll_port();
             });
-            next = match &mut self.port {
-                Some(port) => port.try_receive(),
-                None => None,
-            };
-        }
-        if let (Some(datagram), Some(port)) = (next, &mut self.port) {
-            let now = self.started.elapsed().as_micros() as Micros;
-            let instant = Instant::now().into_std();
-            port.datagram(
-                &datagram,
-                Now {
-                    instant,
-                    micros: now,
-                },
-            );
         }
     }
 

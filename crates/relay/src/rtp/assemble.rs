@@ -1,11 +1,10 @@
-//! Packets of a layer -> whole sealed frames, for children that get frames (WebSocket, QUIC).
+//! Packets of a layer -> whole sealed frames.
 //!
 //! Packets may come in any order, twice, and late (by retransmission). A frame is whole when its first packet, the one with
 //! the marker, and all between are there; it then comes out at once, so frames may come out in another order than they were
 //! made in. Each comes out once. Bounds: [`OPEN`] frames and [`BYTES`] in the making, [`DONE`] remembered as done.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use grove_frame::Header;
@@ -23,7 +22,7 @@ pub const DONE: usize = 256;
 /// A frame in the making.
 #[derive(Debug, Default)]
 struct Open {
-    packets: BTreeMap<u64, Arc<[u8]>>,
+    packets: BTreeMap<u64, Packet>,
     bytes: usize,
     header: Option<Header>,
     first: Option<u64>,
@@ -40,7 +39,7 @@ impl Open {
         if packet.marker && self.last.is_none() {
             self.last = Some(packet.seq);
         }
-        self.packets.insert(packet.seq, Arc::clone(&packet.payload));
+        self.packets.insert(packet.seq, packet.clone());
     }
 
     fn whole(&self) -> Option<(Header, Bytes)> {
@@ -54,8 +53,8 @@ impl Open {
             return None;
         }
         let mut sealed = Vec::with_capacity(self.bytes);
-        for (_, payload) in parts {
-            sealed.extend_from_slice(payload.get(1..)?);
+        for (_, packet) in parts {
+            sealed.extend_from_slice(packet.bytes());
         }
         (sealed.len() <= MAX_FRAME_BYTES).then(|| (header, sealed.into()))
     }
@@ -76,7 +75,7 @@ impl Assembler {
     /// Takes a packet of video. The frame that it makes whole, with its header.
     pub fn add(&mut self, packet: &Packet) -> Option<(Header, Bytes)> {
         let time = packet.time;
-        if packet.payload.is_empty()
+        if packet.bytes().is_empty()
             || self.past.is_some_and(|past| time <= past)
             || self.done.contains(&time)
         {
@@ -86,8 +85,8 @@ impl Assembler {
         if frame.packets.contains_key(&packet.seq) {
             return None;
         }
-        frame.bytes += packet.payload.len();
-        self.bytes += packet.payload.len();
+        frame.bytes += packet.bytes().len();
+        self.bytes += packet.bytes().len();
         frame.add(packet);
         let whole = frame.whole();
         if whole.is_some() || frame.bytes > 2 * MAX_FRAME_BYTES {

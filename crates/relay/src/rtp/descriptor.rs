@@ -1,8 +1,8 @@
 //! The VP8 payload descriptor (RFC 7741 section 4.2), the few bytes ahead of the VP8 data in each packet.
 //!
-//! Only what a forwarder decides by is read: where a frame begins, and its temporal layer. What goes out is one byte
-//! ([`FIRST`], [`OTHER`]): receivers then go by sequence numbers alone, which are gap-free here, so that nothing that was
-//! left out on purpose looks like a loss. Cost: a look at no more than 6 bytes, nothing is copied.
+//! Of what comes only the length is read, and whether a frame begins: all else stands in the frame's own header. What goes out
+//! is one byte ([`FIRST`], [`OTHER`]): receivers then go by sequence numbers alone, which are gap-free here, so that nothing
+//! that was left out on purpose looks like a loss. Cost: a look at no more than 6 bytes, nothing is copied.
 
 /// The whole outgoing descriptor of a frame's first packet: start of partition 0.
 pub const FIRST: u8 = 0x10;
@@ -24,8 +24,6 @@ pub struct Descriptor {
     pub bytes: usize,
     /// The packet begins a frame.
     pub first: bool,
-    /// The frame's temporal layer, 0..=3; 0 when the sender names none.
-    pub temporal: u8,
 }
 
 impl Descriptor {
@@ -35,7 +33,6 @@ impl Descriptor {
         let mut found = Self {
             bytes: 1,
             first: head & START != 0 && head & PARTITION == 0,
-            temporal: 0,
         };
         if head & EXTENDED != 0 {
             let &extension = payload.get(1)?;
@@ -48,19 +45,10 @@ impl Descriptor {
                 found.bytes += 1;
             }
             if extension & (TID | KEY_INDEX) != 0 {
-                let &layer = payload.get(found.bytes)?;
                 found.bytes += 1;
-                if extension & TID != 0 {
-                    found.temporal = layer >> 6;
-                }
             }
         }
         (payload.len() > found.bytes).then_some(found)
-    }
-
-    /// The one byte that stands for it in what goes out.
-    pub fn stripped(&self) -> u8 {
-        if self.first { FIRST } else { OTHER }
     }
 }
 
@@ -69,24 +57,24 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parse(payload: &[u8]) -> Option<(usize, bool, u8)> {
-        Descriptor::parse(payload).map(|d| (d.bytes, d.first, d.temporal))
+    fn parse(payload: &[u8]) -> Option<(usize, bool)> {
+        Descriptor::parse(payload).map(|d| (d.bytes, d.first))
     }
 
     #[test]
     fn a_descriptor_is_read_in_each_of_its_forms() {
         for (payload, expected) in [
-            (&[0x10, 1][..], Some((1, true, 0))),
-            (&[0x00, 1], Some((1, false, 0))),
+            (&[0x10, 1][..], Some((1, true))),
+            (&[0x00, 1], Some((1, false))),
             // Start of another partition than the first.
-            (&[0x11, 1], Some((1, false, 0))),
+            (&[0x11, 1], Some((1, false))),
             // Chromium: long picture id, TL0PICIDX, TID 2.
-            (&[0x90, 0xe0, 0x81, 2, 3, 0xa0, 1], Some((6, true, 2))),
-            (&[0x80, 0xe0, 0x81, 2, 3, 0x40, 1], Some((6, false, 1))),
+            (&[0x90, 0xe0, 0x81, 2, 3, 0xa0, 1], Some((6, true))),
+            (&[0x80, 0xe0, 0x81, 2, 3, 0x40, 1], Some((6, false))),
             // Short picture id alone; TID alone; a key index without a TID.
-            (&[0x90, 0x80, 0x7f, 1], Some((3, true, 0))),
-            (&[0x90, 0x20, 0xc0, 1], Some((3, true, 3))),
-            (&[0x90, 0x10, 0xc5, 1], Some((3, true, 0))),
+            (&[0x90, 0x80, 0x7f, 1], Some((3, true))),
+            (&[0x90, 0x20, 0xc0, 1], Some((3, true))),
+            (&[0x90, 0x10, 0xc5, 1], Some((3, true))),
             // Cut off, or nothing behind it.
             (&[], None),
             (&[0x10], None),
@@ -104,7 +92,6 @@ mod tests {
         fn no_bytes_make_it_reach_beyond_the_payload(payload: Vec<u8>) {
             if let Some(found) = Descriptor::parse(&payload) {
                 prop_assert!((1..=6).contains(&found.bytes) && found.bytes < payload.len());
-                prop_assert!(found.temporal <= 3);
             }
         }
     }

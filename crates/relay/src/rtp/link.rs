@@ -1,40 +1,41 @@
-//! One browser's link by RTP, in the words of any link: sealed frames and control messages in and out, over a [`Session`].
+//! One browser's link by RTP, in the words of any link: sealed frames and control messages in and out. A [`Session`] for what
+//! comes up and the connection itself, an [`Egress`] for what goes down.
 //!
-//! What the browser sends is put together into frames, once per layer. What it receives is split into packets and goes to
-//! its slots: any slot carries any stream, because frames say themselves whose they are; a stream keeps its slot while it
-//! goes on. Slots are asked for as streams need them ([`RtpLink::expect`]). Until they are there frames wait, within
-//! [`WAIT_FRAMES`] and [`WAIT_BYTES`].
+//! What the browser sends is put together into frames, once per layer. Slots for what it receives are asked for as streams
+//! need them ([`RtpLink::expect`]).
 //!
 //! A receiver's request for a key frame (`PLI`) is ignored: it speaks for the browser's decoder, which is not used; the
 //! control message `key` is what counts (`docs/ref/links.md`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grove_frame::Header;
 
 use super::assemble::Assembler;
-use super::session::{Config, OfferError, Output, Session, SessionEvent, TrackId, Way};
-use super::slot::Outgoing;
-use super::split::Splitter;
-use super::timeline::ticks;
+use super::egress::{Egress, Sums};
+use super::rtcp;
+use super::session::{OfferError, Output, Session, SessionEvent};
+use super::srtp::Open;
 use crate::Micros;
-use crate::command::Stream;
-use crate::frame::{MS, Track, track};
 
 /// Most pairs of slots of one link (`docs/ref/links.md`).
 pub const MAX_SLOTS: usize = 64;
 /// Slots are asked for in steps of so many, since each step costs an exchange of descriptions.
 const STEP: usize = 4;
-/// A slot whose stream has sent nothing for so long may be given to another: its stream pauses, or has gone elsewhere.
-const IDLE: Micros = 2_000 * MS;
-/// Frames that wait for slots; over it the newest are dropped. Longer than any exchange of descriptions takes.
-const WAIT_FRAMES: usize = 512;
-const WAIT_BYTES: usize = 2 << 20;
 /// Layers in the making: those of all streams that a browser sends.
 const LAYERS: usize = 16;
+
+/// What a link needs to know of its surroundings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the relay's UDP port can be reached.
+    pub candidates: Vec<SocketAddr>,
+    /// What the way down is believed to carry at first, bit/s.
+    pub start_bps: u64,
+}
 
 /// What happened on the link.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,14 +55,14 @@ pub enum LinkEvent {
 /// What is to be done.
 #[derive(Debug)]
 pub enum Todo {
-    /// Send a datagram.
+    /// Send what is in the buffer, as datagrams of this size; the last may be shorter.
     Transmit {
         /// From which of the relay's addresses.
         source: SocketAddr,
         /// To whom.
         destination: SocketAddr,
-        /// What.
-        datagram: Vec<u8>,
+        /// Bytes of a datagram.
+        size: usize,
     },
     /// Take note.
     Event(LinkEvent),
@@ -69,32 +70,23 @@ pub enum Todo {
     Timeout(Option<Instant>),
 }
 
-/// A receiver of the browser's.
-#[derive(Debug)]
-struct Receiver {
-    track: TrackId,
-    audio: bool,
-    stream: Option<Stream>,
-    splitter: Splitter,
-    /// The last RTP time.
-    time: u64,
-    used: Micros,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct RtpLink {
     session: Session,
+    /// When the session wants to be called; `None`: at once.
+    session_at: Option<Option<Instant>>,
+    egress: Egress,
+    reports: Option<Open>,
+    /// Reports as they are read.
+    compound: Vec<u8>,
     /// The ICE user name of the offer: another connection of the browser's has another.
     theirs: String,
     /// What was answered, and to which offer.
     answered: Option<(String, String)>,
     start: (Instant, Micros),
-    receivers: Vec<Receiver>,
     /// By SSRC.
     making: BTreeMap<u32, Assembler>,
-    waiting: VecDeque<(Header, Bytes)>,
-    waiting_bytes: usize,
     /// Pairs that were asked for.
     asked: usize,
     open: bool,
@@ -111,14 +103,15 @@ impl RtpLink {
     /// A link for the connection that makes this offer. `now` and `micros` are the same moment.
     pub fn new(config: &Config, offer: &str, now: Instant, micros: Micros) -> Self {
         Self {
-            session: Session::new(config, now, micros),
+            session: Session::new(&config.candidates, now),
+            session_at: None,
+            egress: Egress::new(config.start_bps, micros),
+            reports: None,
+            compound: Vec::new(),
             theirs: ice_ufrag(offer).unwrap_or_default().to_owned(),
             answered: None,
             start: (now, micros),
-            receivers: Vec::new(),
             making: BTreeMap::new(),
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
             asked: 0,
             open: false,
         }
@@ -136,6 +129,7 @@ impl RtpLink {
         {
             return Ok(answer.clone());
         }
+        self.session_at = None;
         let mut answer = self.session.accept(offer)?;
         answer.push_str("a=grove-offer:");
         answer.push_str(&self.theirs);
@@ -149,7 +143,7 @@ impl RtpLink {
         self.session.ufrag()
     }
 
-    /// See [`Session::handle_datagram`].
+    /// A datagram came. True: it was a genuine check, so its source is an address of this browser.
     pub fn handle_datagram(
         &mut self,
         source: SocketAddr,
@@ -157,98 +151,123 @@ impl RtpLink {
         datagram: &[u8],
         now: Instant,
     ) -> bool {
+        if is_rtcp(datagram) {
+            self.hear_report(datagram, now);
+            // What the browser says of its own sending is for the session, what it says of ours is not.
+            if datagram.get(1) != Some(&SENDER_REPORT) {
+                return false;
+            }
+        }
+        self.session_at = None;
         self.session.handle_datagram(source, local, datagram, now)
+    }
+
+    fn hear_report(&mut self, datagram: &[u8], now: Instant) {
+        let at = self.micros(now);
+        let Some(open) = &mut self.reports else {
+            return;
+        };
+        if let Some(compound) = open.rtcp(datagram, &mut self.compound) {
+            rtcp::read(compound, |feedback| self.egress.handle(feedback, at));
+        }
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.session.handle_timeout(now);
+        if self.session_at.is_none_or(|at| at.is_some_and(|at| at <= now)) {
+            self.session_at = None;
+            self.session.handle_timeout(now);
+        }
     }
 
-    /// What is to be done next; to be called until it says [`Todo::Timeout`], after every other call.
-    pub fn poll(&mut self, now: Instant) -> Todo {
-        loop {
+    /// What is to be done next; to be called until it says [`Todo::Timeout`], after every other call. Datagrams are put into
+    /// `out`.
+    pub fn poll(&mut self, now: Instant, out: &mut Vec<u8>) -> Todo {
+        let at = self.micros(now);
+        if let Some((source, destination)) = self.session.path()
+            && let Some(size) = self.egress.poll(at, out)
+        {
+            return Todo::Transmit {
+                source,
+                destination,
+                size,
+            };
+        }
+        if let Some(bps) = self.egress.bandwidth() {
+            return Todo::Event(LinkEvent::Bandwidth(bps));
+        }
+        while self.session_at.is_none() {
             let event = match self.session.poll_output() {
-                Output::Timeout(at) => return Todo::Timeout(at),
+                Output::Timeout(at) => {
+                    self.session_at = Some(at);
+                    break;
+                }
                 Output::Transmit {
                     source,
                     destination,
                     datagram,
                 } => {
+                    out.clear();
+                    out.extend_from_slice(&datagram);
                     return Todo::Transmit {
                         source,
                         destination,
-                        datagram,
+                        size: datagram.len(),
                     };
                 }
                 Output::Event(event) => event,
             };
-            if let Some(event) = self.note(event, now) {
+            if let Some(event) = self.note(event, at) {
                 return Todo::Event(event);
             }
         }
+        let (start, micros) = self.start;
+        let instant = |at: Micros| start + Duration::from_micros(at.saturating_sub(micros));
+        let egress = self.egress.timeout().map(instant);
+        Todo::Timeout([self.session_at.flatten(), egress].into_iter().flatten().min())
     }
 
-    fn note(&mut self, event: SessionEvent, now: Instant) -> Option<LinkEvent> {
+    fn note(&mut self, event: SessionEvent, at: Micros) -> Option<LinkEvent> {
         match event {
-            SessionEvent::Track {
-                track,
-                audio,
-                way: Way::Down,
-            } => {
-                self.receivers.push(Receiver {
-                    track,
-                    audio,
-                    stream: None,
-                    splitter: Splitter::default(),
-                    time: 0,
-                    used: 0,
-                });
-                self.catch_up(now);
-                None
+            SessionEvent::Slot(names) => self.egress.add_slot(names, at),
+            SessionEvent::Secured(caught) => {
+                let Some((seal, open)) = caught.seal().zip(caught.open()) else {
+                    return Some(LinkEvent::Closed);
+                };
+                self.egress.secure(seal, at);
+                self.reports = Some(open);
             }
             SessionEvent::ControlOpen => {
                 self.open = true;
-                Some(LinkEvent::Open)
+                return Some(LinkEvent::Open);
             }
-            SessionEvent::Control(text) => Some(LinkEvent::Text(text)),
-            SessionEvent::Packet { ssrc, packet, .. } => {
-                if packet
-                    .header
-                    .is_some_and(|h| track(&h) == Some(Track::Audio))
-                {
-                    return Some(LinkEvent::Frame(Bytes::from_owner(packet.payload)));
-                }
+            SessionEvent::Control(text) => return Some(LinkEvent::Text(text)),
+            SessionEvent::Sound(sealed) => return Some(LinkEvent::Frame(sealed)),
+            SessionEvent::Packet(ssrc, packet) => {
                 if self.making.len() >= LAYERS && !self.making.contains_key(&ssrc) {
                     self.making.clear();
                 }
                 let whole = self.making.entry(ssrc).or_default().add(&packet);
-                whole.map(|(_, sealed)| LinkEvent::Frame(sealed))
+                return whole.map(|(_, sealed)| LinkEvent::Frame(sealed));
             }
-            SessionEvent::Bandwidth(bps) => Some(LinkEvent::Bandwidth(bps)),
-            SessionEvent::Closed => Some(LinkEvent::Closed),
-            SessionEvent::Track { .. } | SessionEvent::Connected | SessionEvent::KeyWanted(_) => {
-                None
-            }
+            SessionEvent::Closed => return Some(LinkEvent::Closed),
         }
+        None
     }
 
     /// So many streams are to go to the browser: asks for slots if there are too few.
     pub fn expect(&mut self, streams: usize) {
         let wanted = streams.next_multiple_of(STEP).min(MAX_SLOTS);
-        let there = self.pairs().max(self.asked);
+        let there = self.egress.pairs().max(self.asked);
         if self.open && wanted > there {
             self.asked = wanted;
             self.send_text(&format!(r#"{{"t":"slots","n":{wanted}}}"#));
         }
     }
 
-    fn pairs(&self) -> usize {
-        self.receivers.len() / 2
-    }
-
     /// Sends a control message. False: the browser has taken nothing for so long that the link is dead.
     pub fn send_text(&mut self, text: &str) -> bool {
+        self.session_at = None;
         self.session.send_control(text)
     }
 
@@ -257,79 +276,39 @@ impl RtpLink {
         let Some(header) = Header::decode(&sealed) else {
             return;
         };
-        if self.write(&header, &sealed, now)
-            || self.waiting.len() >= WAIT_FRAMES
-            || self.waiting_bytes + sealed.len() > WAIT_BYTES
-        {
-            return;
+        let at = self.micros(now);
+        self.egress.send(&header, sealed, at);
+        let short_of = self.egress.short_of();
+        if short_of > 0 {
+            self.expect(self.egress.pairs() + short_of);
         }
-        self.waiting_bytes += sealed.len();
-        self.waiting.push_back((header, sealed));
-        let streams: std::collections::BTreeSet<u16> =
-            self.waiting.iter().map(|(h, _)| h.sender).collect();
-        self.expect(self.pairs() + streams.len());
     }
 
-    /// What is to be sent at present at least, and what could be used, bit/s.
-    pub fn set_demand(&mut self, least_bps: u64, most_bps: u64) {
-        self.session.set_demand(least_bps, most_bps);
+    /// What could be used of the way down, bit/s.
+    pub fn set_demand(&mut self, bps: u64) {
+        self.egress.set_demand(bps);
+    }
+
+    /// What went down.
+    pub fn sums(&self) -> Sums {
+        self.egress.sums()
     }
 
     /// Ends the connection, with a goodbye to the browser.
     pub fn close(&mut self) {
+        self.session_at = None;
         self.session.close();
     }
 
-    /// There are more slots: what waited goes out.
-    fn catch_up(&mut self, now: Instant) {
-        self.waiting_bytes = 0;
-        for (header, sealed) in std::mem::take(&mut self.waiting) {
-            if !self.write(&header, &sealed, now) {
-                self.waiting_bytes += sealed.len();
-                self.waiting.push_back((header, sealed));
-            }
-        }
-    }
-
-    /// False: there is no slot for it yet.
-    fn write(&mut self, header: &Header, sealed: &Bytes, now: Instant) -> bool {
-        let audio = track(header) == Some(Track::Audio);
-        let stream = Stream::new(header.sender, header.stream);
+    fn micros(&self, now: Instant) -> Micros {
         let (start, micros) = self.start;
-        let at = micros + now.saturating_duration_since(start).as_micros() as Micros;
-        let of = |r: &Receiver| r.audio == audio && r.stream == Some(stream);
-        let free = |r: &&mut Receiver| {
-            r.audio == audio && (r.stream.is_none() || at.saturating_sub(r.used) > IDLE)
-        };
-        let receiver = match self.receivers.iter().position(of) {
-            Some(at) => self.receivers.get_mut(at),
-            None => self
-                .receivers
-                .iter_mut()
-                .filter(free)
-                .min_by_key(|r| (r.stream.is_some(), r.used)),
-        };
-        let Some(receiver) = receiver else {
-            return false;
-        };
-        receiver.stream = Some(stream);
-        receiver.used = at;
-        // Nobody shows what is behind the seal by these times; they only have to grow from frame to frame.
-        let rate = if audio { 48_000 } else { 90_000 };
-        receiver.time = (receiver.time + 1).max(ticks(at as i64, rate) as u64);
-        let packets = if audio {
-            vec![receiver.splitter.audio(header, sealed, at)]
-        } else {
-            receiver.splitter.video(header, sealed, at)
-        };
-        let time = receiver.time;
-        let packets = packets.into_iter().map(|packet| Outgoing {
-            seq: packet.seq,
-            time,
-            marker: packet.marker,
-            payload: packet.payload,
-        });
-        self.session.send(receiver.track, packets, now);
-        true
+        micros + now.saturating_duration_since(start).as_micros() as Micros
     }
+}
+
+const SENDER_REPORT: u8 = 200;
+
+/// RFC 5761 section 4.
+fn is_rtcp(datagram: &[u8]) -> bool {
+    matches!(datagram, [128..=191, 192..=223, ..])
 }

@@ -1,39 +1,34 @@
 //! The RTP side of the relay: sealed frames over WebRTC media, one peer connection per browser.
 //!
-//! Decide per frame, forward per packet: a packet that comes ([`Packet`]) is put into the ring of its layer
-//! ([`PacketRing`]) and offered to each receiver's [`Slot`], which decides by the frame's header ([`decide`]), numbers what
-//! goes out without a gap ([`numbering`]) and keeps one clock across switches ([`timeline`]). Frames are put together
-//! ([`Assembler`]) or split ([`Splitter`]) once per stream, for children or parents that speak in frames. All of that is
-//! pure. [`RtpLink`] is a link of frames and messages over one [`Session`]. [`Session`] is one peer (ICE, DTLS, SRTP, RTCP and SCTP by str0m, without sockets), and [`Demux`] tells the datagrams
-//! of one UDP port apart.
+//! Frames are forwarded whole: what comes is put together once per stream ([`Assembler`]), decided about by the core as on
+//! every kind of link, and cut again as it leaves ([`Egress`]), where the packets of a frame go out together. [`RtpLink`] is a
+//! link of frames and messages: what goes down is made here ([`srtp`], [`rtcp`], [`estimate`]), the rest of a connection is
+//! [`Session`] (ICE, DTLS, SCTP, and what comes up, by str0m, whose keys [`keys`] shares). All of that is pure, without sockets.
+//! [`Demux`] tells the datagrams of one UDP port apart.
 //!
 //! Nothing that comes on the network panics or grows beyond a stated bound; what comes from an address that ICE has not
 //! verified reaches nothing but the check itself.
 
 mod assemble;
-pub mod decide;
 mod demux;
 mod descriptor;
+mod egress;
+pub mod estimate;
+pub mod keys;
 mod link;
-pub mod numbering;
 mod packet;
-mod packet_ring;
+pub mod rtcp;
 mod session;
-mod slot;
-mod split;
+pub mod srtp;
 mod stun;
 #[cfg(test)]
 mod testing;
-pub mod timeline;
 
 pub use assemble::Assembler;
 pub use demux::{Demux, Route};
 pub use descriptor::Descriptor;
-pub use link::{LinkEvent, MAX_SLOTS, RtpLink, Todo};
-pub use numbering::Source;
+pub use egress::{Egress, SlotNames, Sums};
+pub use link::{Config, LinkEvent, MAX_SLOTS, RtpLink, Todo};
 pub use packet::Packet;
-pub use packet_ring::PacketRing;
-pub use session::{Config, OfferError, Output, Session, SessionEvent, TrackId, Way};
-pub use slot::{Outgoing, Slot};
-pub use split::{PAYLOAD, Splitter};
+pub use session::{OfferError, Output, Session, SessionEvent};
 pub use stun::Stun;

@@ -1,13 +1,12 @@
-//! A packet as it is held and forwarded: stripped once, shared by all receivers.
+//! A packet that came, as frames are put together from it.
 
 use std::sync::Arc;
 
 use grove_frame::{Header, Kind};
 
 use super::descriptor::Descriptor;
-use crate::Micros;
 
-/// One packet of a video layer or of sound. Cloning shares the bytes.
+/// One packet of a video layer or of sound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
     /// RTP sequence number, extended.
@@ -16,68 +15,52 @@ pub struct Packet {
     pub time: u64,
     /// The frame's last packet.
     pub marker: bool,
-    /// The frame's temporal layer, as its packet says.
-    pub temporal: u8,
     /// On a frame's first packet: what the frame says of itself.
     pub header: Option<Header>,
-    /// What goes out as RTP payload: a byte of descriptor (video), and the piece of the sealed frame. Empty: nothing but a
-    /// number.
-    pub payload: Arc<[u8]>,
-    /// When it came.
-    pub at: Micros,
+    /// Its RTP payload.
+    payload: Arc<[u8]>,
+    /// Where the piece of the sealed frame begins in it.
+    from: usize,
 }
 
 impl Packet {
-    /// A packet of video as it came. One that is no VP8 packet, and one that begins a frame without a header of ours, comes
-    /// out empty: its number counts, its bytes do not.
-    pub fn video(seq: u64, time: u64, marker: bool, payload: &[u8], at: Micros) -> Self {
-        let mut packet = Self {
+    /// A packet of video as it came. One that is no VP8 packet, and one that begins a frame without a header of ours, has no
+    /// bytes: its number counts, they do not.
+    pub fn video(seq: u64, time: u64, marker: bool, payload: &Arc<[u8]>) -> Self {
+        let nothing = Self {
             seq,
             time,
             marker,
-            temporal: 0,
             header: None,
-            payload: Arc::default(),
-            at,
+            payload: Arc::clone(payload),
+            from: payload.len(),
         };
         let Some(descriptor) = Descriptor::parse(payload) else {
-            return packet;
+            return nothing;
         };
-        let body = &payload[descriptor.bytes..];
-        packet.temporal = descriptor.temporal;
-        if descriptor.first {
-            let header = Header::decode(body)
-                .filter(|h| matches!(h.kind, Kind::Key { .. } | Kind::Delta { .. }));
-            if header.is_none() {
-                return packet;
-            }
-            packet.header = header;
+        let from = descriptor.bytes;
+        if !descriptor.first {
+            return Self { from, ..nothing };
         }
-        let parts = [&[descriptor.stripped()], body];
-        packet.payload = parts.concat().into();
-        packet
-    }
-
-    /// A packet of sound: one sealed frame. Empty when it is none.
-    pub fn audio(seq: u64, time: u64, payload: &Arc<[u8]>, at: Micros) -> Self {
-        let header = Header::decode(payload).filter(|h| matches!(h.kind, Kind::Audio { .. }));
-        Self {
-            seq,
-            time,
-            marker: false,
-            temporal: 0,
-            header,
-            payload: if header.is_some() {
-                Arc::clone(payload)
-            } else {
-                Arc::default()
+        let header = payload.get(from..).and_then(Header::decode);
+        match header.filter(|h| matches!(h.kind, Kind::Key { .. } | Kind::Delta { .. })) {
+            Some(header) => Self {
+                from,
+                header: Some(header),
+                ..nothing
             },
-            at,
+            None => nothing,
         }
     }
 
-    /// The packet begins a key frame.
-    pub fn is_key(&self) -> bool {
-        self.header.is_some_and(|header| header.is_key())
+    /// The piece of the sealed frame; empty when it has none.
+    pub fn bytes(&self) -> &[u8] {
+        self.payload.get(self.from..).unwrap_or_default()
     }
+}
+
+/// The sealed frame of a packet of sound, if it is one.
+pub fn sound(payload: &[u8]) -> Option<&[u8]> {
+    let header = Header::decode(payload)?;
+    matches!(header.kind, Kind::Audio { .. }).then_some(payload)
 }

@@ -1,31 +1,31 @@
-//! One browser's peer connection, as the relay sees it: ICE-lite, DTLS, SRTP, RTCP and SCTP by str0m, in RTP mode.
+//! One browser's peer connection but for what goes down on it: ICE-lite, DTLS, SCTP, and what the browser sends, by str0m in
+//! RTP mode.
 //!
 //! No socket and no clock: the offer and datagrams in, the answer, datagrams and events out. The browser offers and relays
-//! only answer. Its tracks are of two sorts: those on which it sends, whose packets come out as [`SessionEvent::Packet`],
-//! and those on which it receives, its slots, to which [`Session::send`] writes. Both keep their [`TrackId`] for the life of
-//! the connection; a further offer ([`Session::accept`]) adds tracks behind those that are there. Control messages go over
-//! the data channel 0, negotiated in advance.
+//! only answer; a further offer ([`Session::accept`]) adds tracks behind those that are there. What the browser sends comes
+//! out packet by packet. For what it receives, its slots, the session tells names and keys ([`SessionEvent::Slot`],
+//! [`SessionEvent::Secured`]) and where the connection goes ([`Session::path`]); packets are made elsewhere
+//! ([`super::Egress`]). str0m never sends by a slot's SSRC: two counters under one key would meet. Control messages go over the
+//! data channel 0, negotiated in advance.
 //!
 //! The relay's address is in the answer; the browser's are learned from its checks, those in its offer are ignored. Bytes
-//! that come cost at most this connection. Retransmissions, congestion feedback and bandwidth estimation are str0m's.
+//! that come cost at most this connection. Repair and feedback of what comes are str0m's.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use str0m::bwe::{Bitrate, BweKind};
+use bytes::Bytes;
 use str0m::change::SdpOffer;
 use str0m::channel::{ChannelConfig, ChannelId};
-use str0m::config::CryptoProvider;
-use str0m::media::{Direction, KeyframeRequestKind, MediaAdded, MediaKind, Mid, Pt, Rid};
+use str0m::media::{Direction, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::{Extension, ExtensionMap, RtpPacket, RtpWrite, Ssrc};
+use str0m::rtp::{Extension, ExtensionMap, RtpPacket, Ssrc};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output as RtcOutput, Rtc, RtcConfig};
 
-use super::packet::Packet;
-use super::slot::Outgoing;
-use crate::Micros;
+use super::egress::SlotNames;
+use super::keys::{Caught, Place, catching};
+use super::packet::{Packet, sound};
 
 /// Bytes of SDP in an offer. One with 64 pairs of tracks takes 150 kB.
 const OFFER_BYTES: usize = 256 << 10;
@@ -35,22 +35,6 @@ const TRACKS: usize = 160;
 const CONTROL_BYTES: usize = 4096;
 /// Incoming streams (SSRCs) remembered, a browser has one per layer.
 const STREAMS: usize = 64;
-/// What a NACK can still be answered from: 2 s at 4 Mbit/s.
-const RTX_PACKETS: usize = 1024;
-const RTX_AGE: Duration = Duration::from_secs(2);
-/// Of all that is sent, at most this share again. Two lossy hops at 5 % need 10 %; without a bound a narrow link would carry
-/// nothing but repetitions.
-const RTX_SHARE: f32 = 0.3;
-
-/// What a session needs to know of its surroundings.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Where the relay's UDP port can be reached.
-    pub candidates: Vec<SocketAddr>,
-    /// The bandwidth to begin with, bit/s.
-    pub start_bps: u64,
-}
-
 /// Why an offer is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OfferError {
@@ -62,55 +46,21 @@ pub enum OfferError {
     Unacceptable(String),
 }
 
-/// A track of the connection, counted from 0 in the order of the offers' m-lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TrackId(pub u16);
-
-/// Which way a track goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// The browser sends on it, in so many layers.
-    Up {
-        /// 1 without simulcast.
-        layers: u8,
-    },
-    /// It is a slot of the browser's.
-    Down,
-}
-
 /// Something that happened on the connection.
 #[derive(Debug)]
 pub enum SessionEvent {
-    /// The offer named a further track.
-    Track {
-        /// Which.
-        track: TrackId,
-        /// Sound, else video.
-        audio: bool,
-        /// Which way it goes.
-        way: Way,
-    },
-    /// Media may flow.
-    Connected,
+    /// The offer named a further slot.
+    Slot(SlotNames),
+    /// The handshake is done: these are the keys of media.
+    Secured(Caught),
     /// The control channel is open.
     ControlOpen,
     /// A control message.
     Control(String),
-    /// A packet came.
-    Packet {
-        /// On which track.
-        track: TrackId,
-        /// Of which layer, counted in the order of the offer's simulcast line; 0 without.
-        layer: u8,
-        /// Its RTP stream. Numbers and times count within it; a layer that begins anew gets another.
-        ssrc: u32,
-        /// The packet, stripped.
-        packet: Packet,
-    },
-    /// The browser needs a key frame in this slot.
-    KeyWanted(TrackId),
-    /// What the way down carries, bit/s.
-    Bandwidth(u64),
+    /// A sealed frame of sound came.
+    Sound(Bytes),
+    /// A packet of a picture came. Numbers and times count within its SSRC; a layer that begins anew gets another.
+    Packet(u32, Packet),
     /// The connection has ended: nothing else comes.
     Closed,
 }
@@ -133,33 +83,28 @@ pub enum Output {
     Timeout(Option<Instant>),
 }
 
+/// A slot whose names stay as they were through further offers.
 #[derive(Debug)]
-struct Track {
+struct Slot {
     mid: Mid,
-    audio: bool,
-    /// Layers by name, in the offer's order.
-    rids: Vec<Rid>,
-    /// For a slot: what its packets are labelled with.
-    pt: Option<Pt>,
+    ssrc: Ssrc,
+    repeats: Option<Ssrc>,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Session {
     rtc: Rtc,
-    /// Where `Micros` count from.
-    start: (Instant, Micros),
-    tracks: Vec<Track>,
-    /// Whose an incoming SSRC is.
-    streams: HashMap<Ssrc, (u16, u8)>,
+    slots: Vec<Slot>,
+    place: Place,
+    secured: bool,
+    /// Of incoming SSRCs: is it sound?
+    sounds: HashMap<Ssrc, bool>,
+    /// Where the connection goes at present: from one of our addresses to the browser's.
+    path: Option<(SocketAddr, SocketAddr)>,
     control: Option<ChannelId>,
     events: VecDeque<SessionEvent>,
     closed: bool,
-}
-
-fn crypto() -> Arc<CryptoProvider> {
-    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    Arc::clone(PROVIDER.get_or_init(|| Arc::new(str0m::crypto::from_feature_flags())))
 }
 
 /// The header extensions in use: those that name a packet's track and layer, and the counter of congestion feedback. Level
@@ -175,19 +120,17 @@ fn extensions() -> ExtensionMap {
 }
 
 impl Session {
-    /// A session that waits for its offer. `now` and `micros` are the same moment.
-    pub fn new(config: &Config, now: Instant, micros: Micros) -> Self {
-        let mut rtc = RtcConfig::new()
-            .set_crypto_provider(crypto())
+    /// A session that waits for its offer, at a relay that can be reached at these addresses.
+    pub fn new(candidates: &[SocketAddr], now: Instant) -> Self {
+        let config = RtcConfig::new()
             .set_ice_lite(true)
             .set_rtp_mode(true)
             .clear_codecs()
             .enable_opus(true, false)
             .enable_vp8(true)
-            .set_extension_map(extensions())
-            .enable_bwe(Some(Bitrate::bps(config.start_bps)))
-            .build(now);
-        for &address in &config.candidates {
+            .set_extension_map(extensions());
+        let (mut rtc, place) = catching(config, now);
+        for &address in candidates {
             if let Ok(candidate) = Candidate::host(address, "udp") {
                 rtc.add_local_candidate(candidate);
             }
@@ -199,9 +142,11 @@ impl Session {
         });
         Self {
             rtc,
-            start: (now, micros),
-            tracks: Vec::new(),
-            streams: HashMap::new(),
+            slots: Vec::new(),
+            place,
+            secured: false,
+            sounds: HashMap::new(),
+            path: None,
             control: None,
             events: VecDeque::new(),
             closed: false,
@@ -222,10 +167,72 @@ impl Session {
         }
         let offer = SdpOffer::from_sdp_string(&heard)
             .map_err(|error| OfferError::Unacceptable(error.to_string()))?;
+        let mids = heard.lines().filter_map(|line| line.strip_prefix("a=mid:"));
+        self.lend_slots();
         let answer = self.rtc.sdp_api().accept_offer(offer);
+        self.take_slots(mids);
         answer
             .map(|answer| answer.to_sdp_string())
             .map_err(|error| OfferError::Unacceptable(error.to_string()))
+    }
+
+    /// Lets str0m know of the slots, so that the next answer names them as before.
+    fn lend_slots(&mut self) {
+        let mut api = self.rtc.direct_api();
+        for slot in &self.slots {
+            // Tracks never go from a description, so it knows this one.
+            api.declare_stream_tx(slot.ssrc, slot.repeats, slot.mid, None);
+        }
+    }
+
+    /// Takes the slots away from str0m: those that were lent to it, and new ones, in the order of the offer.
+    fn take_slots<'a>(&mut self, mids: impl Iterator<Item = &'a str>) {
+        for mid in mids.map(Mid::from) {
+            let names = self.slot_names(mid);
+            let mut api = self.rtc.direct_api();
+            let stream = api.stream_tx_by_mid(mid, None);
+            let Some((ssrc, repeats)) = stream.map(|stream| (stream.ssrc(), stream.rtx())) else {
+                continue;
+            };
+            api.remove_stream_tx(ssrc);
+            if self.slots.iter().any(|slot| slot.mid == mid) {
+                continue;
+            }
+            let Some(names) = names else {
+                continue;
+            };
+            self.slots.push(Slot { mid, ssrc, repeats });
+            let repeats = repeats.zip(names.repeats);
+            self.events.push_back(SessionEvent::Slot(SlotNames {
+                ssrc: *ssrc,
+                repeats: repeats.map(|(ssrc, (_, payload_type))| (*ssrc, payload_type)),
+                ..names
+            }));
+        }
+    }
+
+    /// What both sides call the slot's codec, of which each kind has just one, and its extension. SSRCs are still to be filled
+    /// in.
+    fn slot_names(&self, mid: Mid) -> Option<SlotNames> {
+        let media = self.rtc.media(mid)?;
+        if !matches!(media.direction(), Direction::SendOnly | Direction::SendRecv) {
+            return None;
+        }
+        let known = self.rtc.codec_config().params();
+        let codec = known.iter().find(|codec| media.remote_pts().contains(&codec.pt()))?;
+        let extension = media.remote_extmap().id_of(Extension::TransportSequenceNumber);
+        Some(SlotNames {
+            audio: media.kind() == MediaKind::Audio,
+            ssrc: 0,
+            payload_type: *codec.pt(),
+            repeats: codec.resend().map(|payload_type| (0, *payload_type)),
+            transport: extension,
+        })
+    }
+
+    /// Where the connection goes at present: from one of the relay's addresses to the browser's.
+    pub fn path(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.path
     }
 
     /// The session's own ICE user name: what the browser's checks carry. A further offer may change it (ICE restart).
@@ -271,6 +278,10 @@ impl Session {
             }
             match self.rtc.poll_output() {
                 Ok(RtcOutput::Transmit(transmit)) => {
+                    // Checks go to and fro on every path, DTLS and what is in it only on the one in use.
+                    if transmit.contents.first().is_some_and(is_dtls) {
+                        self.path = Some((transmit.source, transmit.destination));
+                    }
                     return Output::Transmit {
                         source: transmit.source,
                         destination: transmit.destination,
@@ -286,64 +297,10 @@ impl Session {
         }
     }
 
-    /// Writes packets to a slot, in the order given.
-    pub fn send(
-        &mut self,
-        track: TrackId,
-        packets: impl IntoIterator<Item = Outgoing>,
-        now: Instant,
-    ) {
-        let Some(Track {
-            mid,
-            audio,
-            pt: Some(pt),
-            ..
-        }) = self.tracks.get(usize::from(track.0))
-        else {
-            return;
-        };
-        let mut api = self.rtc.direct_api();
-        let Some(stream) = api.stream_tx_by_mid(*mid, None) else {
-            return;
-        };
-        for packet in packets {
-            let write = RtpWrite::new(
-                *pt,
-                packet.seq.into(),
-                packet.time as u32,
-                now,
-                packet.payload,
-            );
-            stream.write_rtp(write.marker(packet.marker).nackable(!audio));
-        }
-        self.handle_timeout(now);
-    }
-
     /// Sends a control message. False: the channel is not open, or what it holds unsent is at its bound.
     pub fn send_control(&mut self, text: &str) -> bool {
         let channel = self.control.and_then(|id| self.rtc.channel(id));
         channel.is_some_and(|mut channel| channel.write(false, text.as_bytes()).unwrap_or(false))
-    }
-
-    /// Asks the browser for a key frame of a layer that it sends. Browsers answer with key frames of all layers, so requests
-    /// are to be merged per browser. False: nothing of the layer has come yet.
-    pub fn request_key(&mut self, track: TrackId, layer: u8) -> bool {
-        let Some(track) = self.tracks.get(usize::from(track.0)) else {
-            return false;
-        };
-        let rid = track.rids.get(usize::from(layer)).copied();
-        let mut api = self.rtc.direct_api();
-        let Some(stream) = api.stream_rx_by_mid(track.mid, rid) else {
-            return false;
-        };
-        stream.request_keyframe(KeyframeRequestKind::Pli);
-        true
-    }
-
-    /// What is to be sent at present at least, and what could be used, bit/s: how far the estimate probes upward.
-    pub fn set_demand(&mut self, least_bps: u64, most_bps: u64) {
-        let (least, most) = (Bitrate::bps(least_bps), Bitrate::bps(most_bps));
-        self.rtc.bwe().set_bitrate(least, most);
     }
 
     /// Ends the connection, with a goodbye to the browser.
@@ -361,8 +318,7 @@ impl Session {
 
     fn note(&mut self, event: Event) {
         match event {
-            Event::Connected => self.events.push_back(SessionEvent::Connected),
-            Event::MediaAdded(media) => self.add_track(&media),
+            Event::Connected => self.secure(),
             Event::ChannelOpen(id, _) if self.control.is_none() => {
                 self.control = Some(id);
                 self.events.push_back(SessionEvent::ControlOpen);
@@ -375,16 +331,6 @@ impl Session {
                 }
             }
             Event::RtpPacket(packet) => self.take_packet(&packet),
-            Event::KeyframeRequest(request) => {
-                if let Some(at) = self.tracks.iter().position(|t| t.mid == request.mid) {
-                    let track = TrackId(at as u16);
-                    self.events.push_back(SessionEvent::KeyWanted(track));
-                }
-            }
-            Event::EgressBitrateEstimate(BweKind::Twcc { estimate, .. }) => {
-                let bps = estimate.as_u64();
-                self.events.push_back(SessionEvent::Bandwidth(bps));
-            }
             Event::IceConnectionStateChange(IceConnectionState::Disconnected) | Event::Closed => {
                 self.end();
             }
@@ -392,92 +338,46 @@ impl Session {
         }
     }
 
-    fn add_track(&mut self, media: &MediaAdded) {
-        let audio = media.kind == MediaKind::Audio;
-        let down = matches!(media.direction, Direction::SendOnly | Direction::SendRecv);
-        let mut track = Track {
-            mid: media.mid,
-            audio,
-            rids: Vec::new(),
-            pt: None,
-        };
-        if down {
-            track.pt = self.payload_type(media.mid);
-            let mut api = self.rtc.direct_api();
-            if let Some(stream) = api.stream_tx_by_mid(media.mid, None) {
-                stream.set_rtx_cache(RTX_PACKETS, RTX_AGE, Some(RTX_SHARE));
-            }
-        } else if let Some(simulcast) = &media.simulcast {
-            let names = simulcast.recv.iter().map(|layer| layer.rid);
-            track.rids = names.take(crate::Layers::MAX.into()).collect();
+    fn secure(&mut self) {
+        if let Some(caught) = self.place.get()
+            && !std::mem::replace(&mut self.secured, true)
+        {
+            self.events.push_back(SessionEvent::Secured(caught.clone()));
         }
-        let way = if down {
-            Way::Down
-        } else {
-            Way::Up {
-                layers: track.rids.len().max(1) as u8,
-            }
-        };
-        let id = TrackId(self.tracks.len() as u16);
-        self.tracks.push(track);
-        self.events.push_back(SessionEvent::Track {
-            track: id,
-            audio,
-            way,
-        });
-    }
-
-    /// What both sides call the track's codec. Each kind has just one.
-    fn payload_type(&mut self, mid: Mid) -> Option<Pt> {
-        let agreed = self.rtc.media(mid)?.remote_pts().to_vec();
-        let known = self.rtc.codec_config().params();
-        agreed
-            .into_iter()
-            .find(|pt| known.iter().any(|p| p.pt() == *pt))
     }
 
     fn take_packet(&mut self, rtp: &RtpPacket) {
         let ssrc = rtp.header.ssrc;
-        let Some((track, layer)) = self.whose(ssrc) else {
-            return;
+        let event = match self.is_sound(ssrc) {
+            None => return,
+            Some(true) => match sound(&rtp.payload) {
+                Some(sealed) => SessionEvent::Sound(Bytes::copy_from_slice(sealed)),
+                None => return,
+            },
+            Some(false) => {
+                let (seq, time) = (*rtp.seq_no, rtp.time.numer());
+                let packet = Packet::video(seq, time, rtp.header.marker, &rtp.payload);
+                SessionEvent::Packet(*ssrc, packet)
+            }
         };
-        let (seq, time) = (*rtp.seq_no, rtp.time.numer());
-        let (start, micros) = self.start;
-        let at = micros + rtp.timestamp.saturating_duration_since(start).as_micros() as Micros;
-        let audio = self.tracks.get(usize::from(track)).is_some_and(|t| t.audio);
-        let packet = if audio {
-            Packet::audio(seq, time, &rtp.payload, at)
-        } else {
-            Packet::video(seq, time, rtp.header.marker, &rtp.payload, at)
-        };
-        self.events.push_back(SessionEvent::Packet {
-            track: TrackId(track),
-            layer,
-            ssrc: *ssrc,
-            packet,
-        });
+        self.events.push_back(event);
     }
 
-    fn whose(&mut self, ssrc: Ssrc) -> Option<(u16, u8)> {
-        if let Some(&known) = self.streams.get(&ssrc) {
+    fn is_sound(&mut self, ssrc: Ssrc) -> Option<bool> {
+        if let Some(&known) = self.sounds.get(&ssrc) {
             return Some(known);
         }
-        let (mid, rid) = {
-            let mut api = self.rtc.direct_api();
-            let stream = api.stream_rx(&ssrc)?;
-            (stream.mid(), stream.rid())
-        };
-        let track = self.tracks.iter().position(|track| track.mid == mid)?;
-        let rids = &self.tracks[track].rids;
-        let layer = match rid {
-            Some(rid) => rids.iter().position(|known| *known == rid)?,
-            None => 0,
-        };
-        if self.streams.len() >= STREAMS {
-            self.streams.clear();
+        let mid = self.rtc.direct_api().stream_rx(&ssrc)?.mid();
+        let audio = self.rtc.media(mid)?.kind() == MediaKind::Audio;
+        if self.sounds.len() >= STREAMS {
+            self.sounds.clear();
         }
-        let found = (track as u16, layer as u8);
-        self.streams.insert(ssrc, found);
-        Some(found)
+        self.sounds.insert(ssrc, audio);
+        Some(audio)
     }
+}
+
+/// RFC 7983.
+fn is_dtls(first: &u8) -> bool {
+    (20..=63).contains(first)
 }

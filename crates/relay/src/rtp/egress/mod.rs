@@ -1,0 +1,445 @@
+//! The way down to one browser: whole sealed frames in, sealed RTP packets out, straight into the buffer that is sent.
+//!
+//! Pure: no socket, and time is passed in. A frame is cut where it lies and never copied but into the buffer; what was sent is
+//! remembered as (frame, piece), so a repetition costs no memory but a share in the frame's bytes. What leaves, leaves in
+//! batches of equal packets for one system call ([`Egress::poll`]).
+//!
+//! Order: reports, then sound, then repetitions, then pictures, then probes. Only pictures and probes wait for the pacer; all
+//! that leaves counts against it. Everything that leaves bears a transport-wide number if the browser takes it, and the
+//! estimate of what the way carries rests on that (`docs/design/estimate.md`).
+//!
+//! Any slot carries any stream, because frames say themselves whose they are; a stream keeps its slot while it goes on. Frames
+//! wait for slots within [`WAIT_FRAMES`] and [`WAIT_BYTES`]. SRTP forbids two packets under one number, so numbers only grow
+//! here, and nobody else may send by these SSRCs.
+
+mod pacer;
+mod sent;
+mod slot;
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use grove_frame::Header;
+
+pub use slot::SlotNames;
+
+use self::pacer::Pacer;
+use self::slot::{Cut, Piece, Slot};
+use super::estimate::{Estimator, Probe};
+use super::rtcp::{Feedback, write_sender_reports};
+use super::srtp::Seal;
+use crate::Micros;
+use crate::command::Stream;
+use crate::frame::{MS, Track, track};
+
+/// A slot whose stream has sent nothing for so long may be given to another: its stream pauses, or has gone elsewhere.
+const IDLE: Micros = 2_000 * MS;
+/// Frames that wait for slots, or for the pacer; over it the newest are dropped. Longer than any exchange of descriptions
+/// takes.
+const WAIT_FRAMES: usize = 512;
+const WAIT_BYTES: usize = 2 << 20;
+/// Packets of one batch. The kernel takes 64 of a full path's size.
+const BATCH: usize = 40;
+/// Repetitions that wait. A browser that asks for more in one round trip has lost the picture.
+const REPEATS: usize = 256;
+/// Of all that is sent, at most this share again, in eighths. Two lossy hops at 5 % need 10 %; without a bound a narrow way
+/// would carry nothing but repetitions.
+const REPEAT_SHARE: u64 = 2;
+/// What may be sent again in any case, bytes: a few packets at the start of a link.
+const REPEAT_FREE: u64 = 32 << 10;
+/// How often slots that send are reported on.
+const REPORT: Micros = 1_000 * MS;
+/// Reports in one datagram: 28 bytes each.
+const REPORTS: usize = 32;
+/// The round trip before one was measured.
+const FIRST_ROUND_TRIP: Micros = 100 * MS;
+/// The relay's name in its reports.
+const NAME: &str = "grove";
+/// What IP (version 4) and UDP put before a packet.
+const BELOW: usize = 28;
+
+/// A frame on its way out.
+#[derive(Debug)]
+struct Job {
+    slot: usize,
+    sealed: Bytes,
+    cut: Cut,
+    /// The number of its first piece.
+    first: u64,
+    time: u32,
+    /// Pieces that have left.
+    done: usize,
+}
+
+/// Sums since the link was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// RTP packets.
+    pub packets: u64,
+    /// Their bytes, with headers and tags.
+    pub bytes: u64,
+    /// Of the packets: those sent again because they were asked for.
+    pub repeated: u64,
+    /// Of the packets: those sent again to learn what the way carries.
+    pub probes: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Egress {
+    seal: Option<Seal>,
+    slots: Vec<Slot>,
+    waiting: VecDeque<(Header, Bytes)>,
+    waiting_bytes: usize,
+    sounds: VecDeque<Job>,
+    repeats: VecDeque<(usize, u64)>,
+    repeated_bytes: u64,
+    jobs: VecDeque<Job>,
+    job_bytes: usize,
+    /// A probe that is under way, and what of it has left.
+    probe: Option<(Probe, usize)>,
+    pacer: Pacer,
+    estimator: Estimator,
+    /// The next transport-wide number.
+    number: u16,
+    round_trip: Micros,
+    report_at: Micros,
+    told_bps: u64,
+    sums: Sums,
+}
+
+impl Egress {
+    /// A way that is believed to carry `start_bps`, bit/s. Nothing leaves before it has keys and slots.
+    pub fn new(start_bps: u64, now: Micros) -> Self {
+        Self {
+            seal: None,
+            slots: Vec::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            sounds: VecDeque::new(),
+            repeats: VecDeque::new(),
+            repeated_bytes: 0,
+            jobs: VecDeque::new(),
+            job_bytes: 0,
+            probe: None,
+            pacer: Pacer::default(),
+            estimator: Estimator::new(start_bps, now),
+            number: 0,
+            round_trip: FIRST_ROUND_TRIP,
+            report_at: now + REPORT,
+            told_bps: start_bps,
+            sums: Sums::default(),
+        }
+    }
+
+    /// The keys of this way are known. They never change: numbers would begin anew under the same ones.
+    pub fn secure(&mut self, seal: Seal, now: Micros) {
+        self.seal.get_or_insert(seal);
+        self.catch_up(now);
+    }
+
+    /// The browser has a further slot. What waited for one goes out.
+    pub fn add_slot(&mut self, names: SlotNames, now: Micros) {
+        self.slots.push(Slot::new(names));
+        self.catch_up(now);
+    }
+
+    fn catch_up(&mut self, now: Micros) {
+        self.waiting_bytes = 0;
+        for (header, sealed) in std::mem::take(&mut self.waiting) {
+            if !self.put(&header, &sealed, now) {
+                self.waiting_bytes += sealed.len();
+                self.waiting.push_back((header, sealed));
+            }
+        }
+    }
+
+    /// Slots, in pairs of sound and picture.
+    pub fn pairs(&self) -> usize {
+        self.slots.len() / 2
+    }
+
+    /// Senders whose frames wait for slots.
+    pub fn short_of(&self) -> usize {
+        let mut senders: Vec<u16> = self.waiting.iter().map(|(h, _)| h.sender).collect();
+        senders.sort_unstable();
+        senders.dedup();
+        senders.len()
+    }
+
+    /// Sends a sealed frame, or has it wait for a slot.
+    pub fn send(&mut self, header: &Header, sealed: Bytes, now: Micros) {
+        let full = self.waiting.len() >= WAIT_FRAMES || self.waiting_bytes + sealed.len() > WAIT_BYTES;
+        if !self.put(header, &sealed, now) && !full {
+            self.waiting_bytes += sealed.len();
+            self.waiting.push_back((*header, sealed));
+        }
+    }
+
+    /// False: there is no slot for it yet, or no key.
+    fn put(&mut self, header: &Header, sealed: &Bytes, now: Micros) -> bool {
+        if self.seal.is_none() {
+            return false;
+        }
+        let audio = track(header) == Some(Track::Audio);
+        let stream = Stream::new(header.sender, header.stream);
+        let of = |slot: &Slot| slot.names.audio == audio && slot.stream == Some(stream);
+        let free = |slot: &Slot| {
+            slot.names.audio == audio
+                && (slot.stream.is_none() || now.saturating_sub(slot.used) > IDLE)
+        };
+        let found = self.slots.iter().position(of).or_else(|| {
+            let free = self.slots.iter().enumerate().filter(|(_, slot)| free(slot));
+            free.min_by_key(|(_, slot)| (slot.stream.is_some(), slot.used))
+                .map(|(at, _)| at)
+        });
+        let Some((at, slot)) = found.and_then(|at| Some((at, self.slots.get_mut(at)?))) else {
+            return false;
+        };
+        slot.stream = Some(stream);
+        let full = self.jobs.len() >= WAIT_FRAMES || self.job_bytes + sealed.len() > WAIT_BYTES;
+        if full && !audio {
+            return true;
+        }
+        let cut = if audio {
+            Cut::whole(sealed.len())
+        } else {
+            Cut::picture(sealed.len())
+        };
+        let (first, time) = slot.take(sealed, cut, now);
+        let job = Job {
+            slot: at,
+            sealed: sealed.clone(),
+            cut,
+            first,
+            time,
+            done: 0,
+        };
+        if audio {
+            self.sounds.push_back(job);
+        } else {
+            self.job_bytes += sealed.len();
+            self.jobs.push_back(job);
+        }
+        true
+    }
+
+    /// What the browser says of what came.
+    pub fn handle(&mut self, feedback: Feedback, now: Micros) {
+        match feedback {
+            Feedback::Nack { media, lost } => self.repeat(media, &lost, now),
+            Feedback::Transport(transport) => {
+                self.estimator.feedback(&transport, now);
+            }
+            Feedback::Report(block) => {
+                if !self.slots.iter().any(|slot| slot.names.ssrc == block.ssrc) {
+                    return;
+                }
+                if let Some(round_trip) = slot::round_trip(block.last_sr, block.delay_since, now) {
+                    self.round_trip = round_trip;
+                }
+                self.estimator
+                    .report(block.fraction_lost, self.round_trip, now);
+            }
+            Feedback::PictureLoss { .. } => {}
+        }
+    }
+
+    fn repeat(&mut self, media: u32, lost: &[u16], now: Micros) {
+        let Some(at) = self.slots.iter().position(|slot| slot.names.ssrc == media) else {
+            return;
+        };
+        let Some(slot) = self.slots.get_mut(at) else {
+            return;
+        };
+        for &number in lost {
+            if self.repeats.len() >= REPEATS {
+                return;
+            }
+            if let Some(number) = slot.wanted_again(number, now, self.round_trip) {
+                self.repeats.push_back((at, number));
+            }
+        }
+    }
+
+    /// What the way is wanted to carry, bit/s: there is no looking for more.
+    pub fn set_demand(&mut self, bps: u64) {
+        self.estimator.set_demand(bps);
+    }
+
+    /// What the way carries, bit/s, if that has changed since it was last asked.
+    pub fn bandwidth(&mut self) -> Option<u64> {
+        let bps = self.estimator.bps();
+        let changed = bps != self.told_bps;
+        self.told_bps = bps;
+        changed.then_some(bps)
+    }
+
+    /// Sums since the link was made.
+    pub fn sums(&self) -> Sums {
+        self.sums
+    }
+
+    /// The next batch: `out` is filled with datagrams of equal size, the last may be shorter. The size of one, in bytes.
+    /// `None`: nothing until [`Egress::timeout`].
+    pub fn poll(&mut self, now: Micros, out: &mut Vec<u8>) -> Option<usize> {
+        out.clear();
+        let mut seal = self.seal.take()?;
+        if self.probe.is_none() && self.slots.iter().any(Slot::can_probe) {
+            self.probe = self.estimator.next_probe(now).map(|probe| (probe, 0));
+        }
+        let size = self
+            .reports(&mut seal, now, out)
+            .or_else(|| self.sound(&seal, now, out))
+            .or_else(|| self.repetition(&seal, now, out))
+            .or_else(|| self.picture(&seal, now, out))
+            .or_else(|| self.padding(&seal, now, out));
+        self.seal = Some(seal);
+        size
+    }
+
+    /// When to poll again at the latest.
+    pub fn timeout(&self) -> Option<Micros> {
+        self.seal.as_ref()?;
+        let paced = !self.jobs.is_empty() || self.probe.is_some();
+        let paced = paced.then(|| self.pacer.next());
+        let reports = self.slots.iter().any(Slot::has_news);
+        let reports = reports.then_some(self.report_at);
+        [paced, reports, self.estimator.timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn reports(&mut self, seal: &mut Seal, now: Micros, out: &mut Vec<u8>) -> Option<usize> {
+        if now < self.report_at {
+            return None;
+        }
+        self.report_at = now + REPORT;
+        let news = self.slots.iter_mut().filter_map(|slot| slot.report(now));
+        let reports: Vec<_> = news.take(REPORTS).collect();
+        if reports.is_empty() {
+            return None;
+        }
+        write_sender_reports(&reports, NAME, out);
+        seal.rtcp(out);
+        Some(out.len())
+    }
+
+    fn sound(&mut self, seal: &Seal, now: Micros, out: &mut Vec<u8>) -> Option<usize> {
+        let job = self.sounds.pop_front()?;
+        self.write(seal, &job, 0, now, out);
+        Some(out.len())
+    }
+
+    fn repetition(&mut self, seal: &Seal, now: Micros, out: &mut Vec<u8>) -> Option<usize> {
+        while let Some((slot, number)) = self.repeats.pop_front() {
+            let most = self.sums.bytes * REPEAT_SHARE / 8 + REPEAT_FREE;
+            if self.repeated_bytes >= most {
+                self.repeats.clear();
+                return None;
+            }
+            if let Some(size) = self.write_again(seal, slot, number, now, out) {
+                self.repeated_bytes += size as u64;
+                self.sums.repeated += 1;
+                return Some(size);
+            }
+        }
+        None
+    }
+
+    fn picture(&mut self, seal: &Seal, now: Micros, out: &mut Vec<u8>) -> Option<usize> {
+        let most = self.pacer.allowance(self.rate(), now)?;
+        let mut job = self.jobs.pop_front()?;
+        let left = job.cut.count - job.done;
+        let pieces = (most / job.cut.piece).clamp(1, BATCH).min(left);
+        let mut size = 0;
+        for _ in 0..pieces {
+            self.write(seal, &job, job.done, now, out);
+            job.done += 1;
+            if size == 0 {
+                size = out.len();
+            }
+        }
+        if job.done == job.cut.count {
+            self.job_bytes -= job.sealed.len();
+        } else {
+            self.jobs.push_front(job);
+        }
+        Some(size)
+    }
+
+    /// Sends again what was sent last, so that a probe is as large as it must be.
+    fn padding(&mut self, seal: &Seal, now: Micros, out: &mut Vec<u8>) -> Option<usize> {
+        self.probe.as_ref()?;
+        self.pacer.allowance(self.rate(), now)?;
+        let slot = self.slots.iter().position(Slot::can_probe);
+        let number = slot.and_then(|slot| self.slots.get_mut(slot)?.probe_with());
+        let size = slot
+            .zip(number)
+            .and_then(|(slot, number)| self.write_again(seal, slot, number, now, out));
+        match size {
+            Some(_) => self.sums.probes += 1,
+            None => self.probe = None,
+        }
+        size
+    }
+
+    /// What pictures and probes leave at, bit/s.
+    fn rate(&self) -> u64 {
+        let probe = self.probe.as_ref().map_or(0, |(probe, _)| probe.bps);
+        probe.max(self.estimator.pacing_bps())
+    }
+
+    fn write(&mut self, seal: &Seal, job: &Job, n: usize, now: Micros, out: &mut Vec<u8>) {
+        let start = out.len();
+        let Some(slot) = self.slots.get_mut(job.slot) else {
+            return;
+        };
+        let piece = Piece {
+            sealed: &job.sealed,
+            cut: job.cut,
+            n,
+            time: job.time,
+        };
+        let written = slot.write(job.first + n as u64, piece, self.number, out);
+        seal.rtp(written.ssrc, written.index, written.header, out, start);
+        self.left(job.slot, out.len() - start, now);
+    }
+
+    fn write_again(
+        &mut self,
+        seal: &Seal,
+        slot: usize,
+        number: u64,
+        now: Micros,
+        out: &mut Vec<u8>,
+    ) -> Option<usize> {
+        let start = out.len();
+        let again = self.slots.get_mut(slot)?;
+        let written = again.write_again(number, self.number, out)?;
+        seal.rtp(written.ssrc, written.index, written.header, out, start);
+        self.left(slot, out.len() - start, now);
+        Some(out.len() - start)
+    }
+
+    /// A packet leaves.
+    fn left(&mut self, slot: usize, bytes: usize, now: Micros) {
+        self.sums.packets += 1;
+        self.sums.bytes += bytes as u64;
+        let bytes = bytes + BELOW;
+        self.pacer.spend(bytes, self.rate(), now);
+        let counted = self.slots.get(slot).is_some_and(|s| s.names.transport.is_some());
+        if counted {
+            let probing = self.probe.is_some();
+            self.estimator.sent(self.number, bytes, now, probing);
+            self.number = self.number.wrapping_add(1);
+        }
+        if let Some((probe, sent)) = &mut self.probe {
+            *sent += bytes;
+            if *sent >= probe.bytes {
+                self.probe = None;
+            }
+        }
+    }
+}
