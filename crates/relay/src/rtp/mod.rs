@@ -14,6 +14,7 @@ mod assemble;
 pub mod decide;
 mod demux;
 mod descriptor;
+pub mod keys;
 mod link;
 pub mod numbering;
 mod packet;
@@ -21,6 +22,7 @@ mod packet_ring;
 mod session;
 mod slot;
 mod split;
+pub mod srtp;
 mod stun;
 #[cfg(test)]
 mod testing;
