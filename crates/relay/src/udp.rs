@@ -83,12 +83,13 @@ impl Socket {
         }
     }
 
-    fn receive(&self, buffers: &mut [Vec<u8>], heads: &mut [RecvMeta]) -> io::Result<usize> {
-        let mut slices = [const { None }; BUFFERS];
-        for (slice, buffer) in slices.iter_mut().zip(buffers) {
-            *slice = Some(IoSliceMut::new(buffer));
-        }
-        let mut slices = slices.map(Option::unwrap_or_default);
+    /// Takes as much as one system call gives: how many buffers it filled.
+    fn receive(
+        &self,
+        buffers: &mut [Vec<u8>; BUFFERS],
+        heads: &mut [RecvMeta; BUFFERS],
+    ) -> io::Result<usize> {
+        let mut slices = buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
         self.socket.try_io(Interest::READABLE, || {
             self.state.recv((&self.socket).into(), &mut slices, heads)
         })
@@ -190,7 +191,7 @@ pub(crate) struct Port {
     udp: Arc<Udp>,
     /// Taken from the sockets, and still to be looked at.
     inbox: VecDeque<Datagram>,
-    buffers: Vec<Vec<u8>>,
+    buffers: [Vec<u8>; BUFFERS],
     heads: [RecvMeta; BUFFERS],
     /// What is being sent.
     out: Vec<u8>,
@@ -209,7 +210,7 @@ impl Port {
         Self {
             udp,
             inbox: VecDeque::new(),
-            buffers: vec![vec![0; BUFFER]; BUFFERS],
+            buffers: std::array::from_fn(|_| vec![0; BUFFER]),
             heads: [RecvMeta::default(); BUFFERS],
             out: Vec::new(),
             demux: Demux::default(),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use grove_frame::{Header, Kind, TAG_BYTES};
 
 use super::packet::Packet;
-use crate::Micros;
 
 /// A header of a picture; its capture time is `number` times 33 ms.
 pub(crate) fn header(number: u32, temporal: u8, kind: Kind) -> Header {
@@ -24,37 +23,43 @@ pub(crate) fn header(number: u32, temporal: u8, kind: Kind) -> Header {
     }
 }
 
-fn first(seq: u64, time: u64, header: Header, at: Micros) -> Packet {
+fn first(seq: u64, time: u64, header: Header) -> Packet {
     let mut payload = vec![0x90, 0x20, header.temporal << 6];
     payload.extend(header.encode().expect("a header"));
     payload.extend([0; TAG_BYTES]);
-    Packet::video(seq, time, false, &payload, at)
+    Packet::video(seq, time, false, &payload.into())
 }
 
 /// The first packet of a key frame.
-pub(crate) fn key(seq: u64, time: u64, number: u32, at: Micros) -> Packet {
+pub(crate) fn key(seq: u64, time: u64, number: u32) -> Packet {
     let kind = Kind::Key {
         width: 640,
         height: 360,
     };
-    first(seq, time, header(number, 0, kind), at)
+    first(seq, time, header(number, 0, kind))
 }
 
-/// The first packet of a delta frame with its two distances.
-pub(crate) fn delta(
-    seq: u64,
-    time: u64,
-    temporal: u8,
-    number: u32,
-    (farthest, nearest): (u16, u16),
-    at: Micros,
-) -> Packet {
-    let kind = Kind::Delta { farthest, nearest };
-    first(seq, time, header(number, temporal, kind), at)
+/// The first packet of a delta frame.
+pub(crate) fn delta(seq: u64, time: u64, number: u32) -> Packet {
+    let kind = Kind::Delta {
+        farthest: 1,
+        nearest: 1,
+    };
+    first(seq, time, header(number, 0, kind))
 }
 
 /// Another packet than a frame's first.
-pub(crate) fn rest(seq: u64, time: u64, temporal: u8, marker: bool, at: Micros) -> Packet {
-    let payload: Arc<[u8]> = Arc::from([0x80, 0x20, temporal << 6, seq as u8, 1]);
-    Packet::video(seq, time, marker, &payload, at)
+pub(crate) fn rest(seq: u64, time: u64, marker: bool) -> Packet {
+    let payload: Arc<[u8]> = Arc::from([0x80, 0x20, 0, seq as u8, 1]);
+    Packet::video(seq, time, marker, &payload)
+}
+
+/// A picture in packets of a kilobyte, the first of which has this number.
+pub(crate) fn pieces(seq: u64, time: u64, sealed: &[u8]) -> Vec<Packet> {
+    let last = sealed.chunks(1000).len() - 1;
+    let piece = |(n, bytes): (usize, &[u8])| {
+        let payload = [&[if n == 0 { 0x10 } else { 0 }], bytes].concat();
+        Packet::video(seq + n as u64, time, n == last, &payload.into())
+    };
+    sealed.chunks(1000).enumerate().map(piece).collect()
 }

@@ -137,6 +137,11 @@ impl Client {
         assert!(channel.write(false, text.as_bytes()).expect("room"));
     }
 
+    /// The next picture is a key frame.
+    pub fn want_key(&mut self) {
+        self.want_key = true;
+    }
+
     pub fn ask_key(&mut self, slot: usize) {
         let mut api = self.rtc.direct_api();
         let stream = api.stream_rx_by_mid(self.slots[slot], None);

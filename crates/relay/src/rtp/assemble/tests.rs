@@ -2,8 +2,7 @@ use grove_frame::Kind;
 use proptest::prelude::*;
 
 use super::*;
-use crate::rtp::split::Splitter;
-use crate::rtp::testing::{delta, header, key, rest};
+use crate::rtp::testing::{delta, header, key, pieces, rest};
 
 fn sealed(number: u32, length: usize) -> (Header, Vec<u8>) {
     let delta = Kind::Delta {
@@ -23,9 +22,11 @@ proptest! {
         late in prop::collection::vec(0usize..60, 200),
         twice in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
     ) {
-        let mut splitter = Splitter::default();
         let frames: Vec<_> = lengths.iter().enumerate().map(|(n, &length)| sealed(n as u32, length)).collect();
-        let packets: Vec<Packet> = frames.iter().flat_map(|(head, bytes)| splitter.video(head, bytes, 0)).collect();
+        let mut packets: Vec<Packet> = Vec::new();
+        for (n, (_, bytes)) in frames.iter().enumerate() {
+            packets.extend(pieces(packets.len() as u64, n as u64 * 3_000, bytes));
+        }
         let mut order: Vec<(usize, usize)> = (0..packets.len()).map(|n| (n + late[n % late.len()], n)).collect();
         order.extend(twice.iter().map(|index| { let n = index.index(packets.len()); (n + 30, n) }));
         order.sort();
@@ -47,9 +48,9 @@ proptest! {
         let mut assembler = Assembler::default();
         for (seq, time, marker, form) in packets {
             let packet = match form {
-                0 => key(seq, time, seq as u32, 0),
-                1 => delta(seq, time, 0, seq as u32, (1, 1), 0),
-                _ => rest(seq, time, 0, marker, 0),
+                0 => key(seq, time, seq as u32),
+                1 => delta(seq, time, seq as u32),
+                _ => rest(seq, time, marker),
             };
             assembler.add(&packet);
             let (open, bytes) = assembler.size();
@@ -60,16 +61,16 @@ proptest! {
 
 #[test]
 fn a_frame_that_stays_unfinished_is_given_up_and_comes_no_more() {
-    let mut splitter = Splitter::default();
-    let (head, bytes) = sealed(1, 3_000);
-    let first = splitter.video(&head, &bytes, 0);
+    let (_, bytes) = sealed(1, 3_000);
+    let first = pieces(0, 0, &bytes);
     let mut assembler = Assembler::default();
     for packet in &first[1..] {
         assert_eq!(assembler.add(packet), None);
     }
     for number in 2..=1 + OPEN as u32 {
-        let (head, bytes) = sealed(number, 3_000);
-        assert_eq!(assembler.add(&splitter.video(&head, &bytes, 0)[0]), None);
+        let (_, bytes) = sealed(number, 3_000);
+        let at = u64::from(number);
+        assert_eq!(assembler.add(&pieces(at * 10, at * 3_000, &bytes)[0]), None);
     }
     assert_eq!(assembler.size().0, OPEN);
     assert_eq!(assembler.add(&first[0]), None);
@@ -78,7 +79,7 @@ fn a_frame_that_stays_unfinished_is_given_up_and_comes_no_more() {
 #[test]
 fn two_frames_under_one_time_make_none() {
     let mut assembler = Assembler::default();
-    assert_eq!(assembler.add(&key(1, 0, 1, 0)), None);
-    assert_eq!(assembler.add(&key(5, 0, 2, 0)), None);
-    assert_eq!(assembler.add(&rest(6, 0, 0, true, 0)), None);
+    assert_eq!(assembler.add(&key(1, 0, 1)), None);
+    assert_eq!(assembler.add(&key(5, 0, 2)), None);
+    assert_eq!(assembler.add(&rest(6, 0, true)), None);
 }
