@@ -19,6 +19,7 @@ mod link;
 pub mod numbering;
 mod packet;
 mod packet_ring;
+pub mod rtcp;
 mod session;
 mod slot;
 mod split;
