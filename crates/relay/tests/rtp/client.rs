@@ -1,6 +1,6 @@
 //! A browser's side of a link, played by str0m: it offers, sends sealed frames in two layers, and keeps what its slots get.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,6 +46,8 @@ pub struct Client {
     /// How many packets came twice under one number.
     pub twice: usize,
     pub slots: Vec<Mid>,
+    /// The slots of which the relay's reports came.
+    pub reported: BTreeSet<Mid>,
     /// Key frames that the relay asked for.
     pub asked: usize,
     pub sender: u16,
@@ -79,6 +81,7 @@ impl Client {
             got: BTreeMap::new(),
             twice: 0,
             slots: Vec::new(),
+            reported: BTreeSet::new(),
             asked: 0,
             sender,
             generation: 1,
@@ -142,14 +145,6 @@ impl Client {
         self.want_key = true;
     }
 
-    pub fn ask_key(&mut self, slot: usize) {
-        let mut api = self.rtc.direct_api();
-        let stream = api.stream_rx_by_mid(self.slots[slot], None);
-        stream
-            .expect("a stream that came")
-            .request_keyframe(str0m::media::KeyframeRequestKind::Pli);
-    }
-
     pub fn note(&mut self, event: Event) {
         match event {
             Event::Connected => self.connected = true,
@@ -168,6 +163,9 @@ impl Client {
                     .stream_rx(&packet.header.ssrc)
                     .expect("a known stream")
                     .mid();
+                if packet.last_sender_info.is_some() {
+                    self.reported.insert(mid);
+                }
                 let got = Got {
                     time: packet.time.numer(),
                     marker: packet.header.marker,

@@ -260,7 +260,11 @@ impl World {
         for to in 0..self.clients.len() {
             let wanted = self.routes.get(&(from, to)).is_some_and(|(layer, sound)| {
                 let audio = matches!(header.kind, Kind::Audio { .. });
-                if audio { *sound } else { *layer == Some(header.spatial) }
+                if audio {
+                    *sound
+                } else {
+                    *layer == Some(header.spatial)
+                }
             });
             if wanted {
                 self.links[to].send_frame(sealed.clone(), self.now);

@@ -291,7 +291,7 @@ pub fn round_trip(last_sr: u32, delay_since: u32, now: Micros) -> Option<Micros>
     let now = (ntp(now) >> 16) as u32;
     let units = now.wrapping_sub(last_sr).wrapping_sub(delay_since);
     // More than half a minute is nonsense, and so is a negative time.
-    (last_sr != 0 && units < 30 << 16).then(|| u64::from(units) * 1_000_000 >> 16)
+    (last_sr != 0 && units < 30 << 16).then(|| (u64::from(units) * 1_000_000) >> 16)
 }
 
 #[cfg(test)]
@@ -333,8 +333,8 @@ mod tests {
             assert_eq!((written.index, written.header), (0x7fff + n as u64, 20));
         }
         let packets: Vec<&[u8]> = out[3..].chunks(20 + 1 + 575).collect();
-        let head = |marker, low, first| {
-            let start = [0x90, 96 | marker, low >> 8, low as u8, 0, 1, 0x5f, 0x90];
+        let head = |marker: u16, low: u16, first: u8| {
+            let start = [0x90, 96 | marker, low >> 8, low & 255, 0, 1, 0x5f, 0x90];
             let rest = [1, 2, 0x7f, 0xff, 0xbe, 0xde, 0, 1, 0x31, 4, 5, 0, first];
             [&start.map(|b: u16| b as u8)[..], &rest].concat()
         };
