@@ -14,6 +14,7 @@ mod assemble;
 pub mod decide;
 mod demux;
 mod descriptor;
+pub mod estimate;
 mod link;
 pub mod numbering;
 mod packet;
