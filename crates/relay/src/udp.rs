@@ -230,7 +230,11 @@ impl Port {
             for socket in &self.udp.sockets {
                 ready |= socket.socket.poll_recv_ready(context).is_ready();
             }
-            if ready { Poll::Ready(()) } else { Poll::Pending }
+            if ready {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })
         .await;
     }
@@ -251,7 +255,9 @@ impl Port {
             return;
         };
         // An error is about a datagram that was sent: nobody listens there.
-        let count = socket.receive(&mut self.buffers, &mut self.heads).unwrap_or(0);
+        let count = socket
+            .receive(&mut self.buffers, &mut self.heads)
+            .unwrap_or(0);
         for (head, buffer) in self.heads.iter().zip(&self.buffers).take(count) {
             let run = Bytes::copy_from_slice(buffer.get(..head.len).unwrap_or_default());
             let mut from = 0;

@@ -174,7 +174,10 @@ impl RtpLink {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.session_at.is_none_or(|at| at.is_some_and(|at| at <= now)) {
+        if self
+            .session_at
+            .is_none_or(|at| at.is_some_and(|at| at <= now))
+        {
             self.session_at = None;
             self.session.handle_timeout(now);
         }
@@ -224,7 +227,12 @@ impl RtpLink {
         let (start, micros) = self.start;
         let instant = |at: Micros| start + Duration::from_micros(at.saturating_sub(micros));
         let egress = self.egress.timeout().map(instant);
-        Todo::Timeout([self.session_at.flatten(), egress].into_iter().flatten().min())
+        Todo::Timeout(
+            [self.session_at.flatten(), egress]
+                .into_iter()
+                .flatten()
+                .min(),
+        )
     }
 
     fn note(&mut self, event: SessionEvent, at: Micros) -> Option<LinkEvent> {

@@ -219,8 +219,12 @@ impl Session {
             return None;
         }
         let known = self.rtc.codec_config().params();
-        let codec = known.iter().find(|codec| media.remote_pts().contains(&codec.pt()))?;
-        let extension = media.remote_extmap().id_of(Extension::TransportSequenceNumber);
+        let codec = known
+            .iter()
+            .find(|codec| media.remote_pts().contains(&codec.pt()))?;
+        let extension = media
+            .remote_extmap()
+            .id_of(Extension::TransportSequenceNumber);
         Some(SlotNames {
             audio: media.kind() == MediaKind::Audio,
             ssrc: 0,

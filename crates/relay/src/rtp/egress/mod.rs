@@ -96,8 +96,8 @@ pub struct Egress {
     repeated_bytes: u64,
     jobs: VecDeque<Job>,
     job_bytes: usize,
-    /// A probe that is under way, and what of it has left.
-    probe: Option<(Probe, usize)>,
+    /// What of a probe has still to leave.
+    probe: Option<Probe>,
     pacer: Pacer,
     estimator: Estimator,
     /// The next transport-wide number.
@@ -169,7 +169,8 @@ impl Egress {
 
     /// Sends a sealed frame, or has it wait for a slot.
     pub fn send(&mut self, header: &Header, sealed: Bytes, now: Micros) {
-        let full = self.waiting.len() >= WAIT_FRAMES || self.waiting_bytes + sealed.len() > WAIT_BYTES;
+        let full =
+            self.waiting.len() >= WAIT_FRAMES || self.waiting_bytes + sealed.len() > WAIT_BYTES;
         if !self.put(header, &sealed, now) && !full {
             self.waiting_bytes += sealed.len();
             self.waiting.push_back((*header, sealed));
@@ -286,7 +287,7 @@ impl Egress {
         out.clear();
         let mut seal = self.seal.take()?;
         if self.probe.is_none() && self.slots.iter().any(Slot::can_probe) {
-            self.probe = self.estimator.next_probe(now).map(|probe| (probe, 0));
+            self.probe = self.estimator.next_probe(now);
         }
         let size = self
             .reports(&mut seal, now, out)
@@ -352,6 +353,8 @@ impl Egress {
         let most = self.pacer.allowance(self.rate(), now)?;
         let mut job = self.jobs.pop_front()?;
         let left = job.cut.count - job.done;
+        // The packets of a probe leave one by one: in one go they show nothing.
+        let most = if self.probe.is_some() { 0 } else { most };
         let pieces = (most / job.cut.piece).clamp(1, BATCH).min(left);
         let mut size = 0;
         for _ in 0..pieces {
@@ -387,7 +390,7 @@ impl Egress {
 
     /// What pictures and probes leave at, bit/s.
     fn rate(&self) -> u64 {
-        let probe = self.probe.as_ref().map_or(0, |(probe, _)| probe.bps);
+        let probe = self.probe.as_ref().map_or(0, |probe| probe.bps);
         probe.max(self.estimator.pacing_bps())
     }
 
@@ -429,15 +432,19 @@ impl Egress {
         self.sums.bytes += bytes as u64;
         let bytes = bytes + BELOW;
         self.pacer.spend(bytes, self.rate(), now);
-        let counted = self.slots.get(slot).is_some_and(|s| s.names.transport.is_some());
+        let counted = self
+            .slots
+            .get(slot)
+            .is_some_and(|s| s.names.transport.is_some());
         if counted {
             let probing = self.probe.is_some();
             self.estimator.sent(self.number, bytes, now, probing);
             self.number = self.number.wrapping_add(1);
         }
-        if let Some((probe, sent)) = &mut self.probe {
-            *sent += bytes;
-            if *sent >= probe.bytes {
+        if let Some(probe) = &mut self.probe {
+            probe.bytes = probe.bytes.saturating_sub(bytes);
+            probe.packets_at_least = probe.packets_at_least.saturating_sub(1);
+            if probe.bytes == 0 && probe.packets_at_least == 0 {
                 self.probe = None;
             }
         }

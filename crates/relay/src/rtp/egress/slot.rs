@@ -157,8 +157,16 @@ impl Slot {
     }
 
     /// Writes the packet of this number behind what `out` holds, with this transport-wide number.
-    pub fn write(&mut self, number: u64, piece: Piece<'_>, transport: u16, out: &mut Vec<u8>) -> Written {
-        let SlotNames { ssrc, payload_type, .. } = self.names;
+    pub fn write(
+        &mut self,
+        number: u64,
+        piece: Piece<'_>,
+        transport: u16,
+        out: &mut Vec<u8>,
+    ) -> Written {
+        let SlotNames {
+            ssrc, payload_type, ..
+        } = self.names;
         let header = self.header(payload_type, number, piece, ssrc, transport, out);
         self.body(piece, out);
         self.packets = self.packets.wrapping_add(1);
@@ -172,7 +180,12 @@ impl Slot {
     }
 
     /// Writes the packet of this number once more, as a repetition (RFC 4588 section 4).
-    pub fn write_again(&mut self, number: u64, transport: u16, out: &mut Vec<u8>) -> Option<Written> {
+    pub fn write_again(
+        &mut self,
+        number: u64,
+        transport: u16,
+        out: &mut Vec<u8>,
+    ) -> Option<Written> {
         let (ssrc, payload_type) = self.names.repeats?;
         let (picture, n) = self.sent.find(number)?;
         let (sealed, cut, time) = (picture.sealed.clone(), picture.cut, picture.time);
@@ -328,7 +341,12 @@ mod tests {
         assert_eq!((first, time, cut.count), (0x7fff, 90_000, 2));
         let mut out = vec![1, 2, 3];
         for n in 0..2 {
-            let piece = Piece { sealed: &sealed, cut, n, time };
+            let piece = Piece {
+                sealed: &sealed,
+                cut,
+                n,
+                time,
+            };
             let written = slot.write(first + n as u64, piece, 0x0405, &mut out);
             assert_eq!((written.index, written.header), (0x7fff + n as u64, 20));
         }
@@ -341,7 +359,9 @@ mod tests {
         assert_eq!(packets[0][..21], head(0, 0x7fff, 0x10));
         assert_eq!(packets[1][..21], head(0x80, 0x8000, 0x00));
         let mut again = Vec::new();
-        let written = slot.write_again(0x8000, 6, &mut again).expect("still there");
+        let written = slot
+            .write_again(0x8000, 6, &mut again)
+            .expect("still there");
         assert_eq!((written.ssrc, written.index, written.header), (5, 5, 20));
         assert_eq!(again[1], 0x80 | 97);
         assert_eq!(again[20..23], [0x80, 0, 0]);
@@ -350,7 +370,10 @@ mod tests {
 
     #[test]
     fn a_packet_is_repeated_once_in_a_round_trip_and_not_when_it_is_unknown() {
-        let mut slot = Slot::new(SlotNames { ssrc: 0x7ffe, ..NAMES });
+        let mut slot = Slot::new(SlotNames {
+            ssrc: 0x7ffe,
+            ..NAMES
+        });
         for _ in 0..40_000 {
             slot.take(&Bytes::from_static(b"x"), Cut::picture(1), 0);
         }
