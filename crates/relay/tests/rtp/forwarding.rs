@@ -30,7 +30,7 @@ fn every_receiver_gets_every_frame_as_it_was_sealed() {
         world.settle();
         for to in 1..4 {
             let shown = world.shown(to, 1);
-            assert_eq!(shown.holes, 0);
+            assert_eq!(shown.holes, 0, "{to} {:?} {:?}", world.links[to].sums(), world.counts.bandwidth);
             assert!(shown.frames.len() > 120, "{} frames", shown.frames.len());
             let numbers: BTreeSet<u32> = shown.frames.iter().map(|f| f.number).collect();
             let (first, last) = (numbers.first(), numbers.last());
