@@ -5,7 +5,8 @@
 //! goes out without a gap ([`numbering`]) and keeps one clock across switches ([`timeline`]). Frames are put together
 //! ([`Assembler`]) or split ([`Splitter`]) once per stream, for children or parents that speak in frames. All of that is
 //! pure. [`RtpLink`] is a link of frames and messages over one [`Session`]. [`Session`] is one peer (ICE, DTLS, SRTP, RTCP and SCTP by str0m, without sockets), and [`Demux`] tells the datagrams
-//! of one UDP port apart.
+//! of one UDP port apart. For packets that do not go through str0m, [`keys`] takes the keys out of its handshake, [`srtp`]
+//! seals with them, and [`rtcp`] reads what receivers tell.
 //!
 //! Nothing that comes on the network panics or grows beyond a stated bound; what comes from an address that ICE has not
 //! verified reaches nothing but the check itself.
