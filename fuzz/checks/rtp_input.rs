@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 
 use grove_frame::{HEADER_BYTES, Header, Kind, TAG_BYTES};
 use grove_relay::MAX_FRAME_BYTES;
+use grove_relay::rtp::rtcp::{Feedback, LOST, STATUSES, read};
+use grove_relay::rtp::srtp::{Open, Profile, SENDERS, Seal};
 use grove_relay::rtp::{
     Assembler, Demux, Descriptor, Outgoing, Packet, PacketRing, Route, Slot, Source, Splitter, Stun,
 };
@@ -48,12 +50,72 @@ impl Sent {
     }
 }
 
+/// Both ends of a connection's RTCP, for each profile.
+struct Control {
+    ends: Vec<(Seal, Open)>,
+    /// Whose RTCP was opened.
+    senders: BTreeSet<Vec<u8>>,
+}
+
+impl Control {
+    fn new() -> Self {
+        let profiles = [
+            Profile::AeadAes128Gcm,
+            Profile::AeadAes256Gcm,
+            Profile::Aes128CmSha1_80,
+        ];
+        let ends = profiles.map(|profile| {
+            let (key, salt) = (vec![1; profile.key_len()], vec![2; profile.salt_len()]);
+            let seal = Seal::new(profile, &key, &salt).expect("its lengths");
+            (seal, Open::new(profile, &key, &salt).expect("its lengths"))
+        });
+        Self {
+            ends: ends.into(),
+            senders: BTreeSet::new(),
+        }
+    }
+
+    /// The bytes as a datagram are forged; sealed they are opened, once, but not with a bit of them changed.
+    fn take(&mut self, bytes: &[u8], change: u8) {
+        let sender = bytes.get(4..8).map(<[u8]>::to_vec);
+        let known = |sender| self.senders.contains(sender) || self.senders.len() < SENDERS;
+        let heard = sender.as_ref().is_some_and(known);
+        let mut out = Vec::new();
+        for (seal, open) in &mut self.ends {
+            assert!(open.rtcp(bytes, &mut out).is_none(), "forged");
+            let mut sealed = bytes.to_vec();
+            seal.rtcp(&mut sealed);
+            if heard {
+                let at = usize::from(change) % sealed.len();
+                sealed[at] ^= 1 << (change % 8);
+                assert!(open.rtcp(&sealed, &mut out).is_none(), "changed");
+                sealed[at] ^= 1 << (change % 8);
+                assert_eq!(open.rtcp(&sealed, &mut out), Some(bytes));
+            }
+            let again = open.rtcp(&sealed, &mut out);
+            assert!(again.is_none(), "came before, or of a sender too many");
+        }
+        self.senders.extend(sender.filter(|_| heard));
+        let (mut calls, mut statuses) = (0, 0);
+        read(bytes, |feedback| {
+            calls += 1;
+            match feedback {
+                Feedback::Nack { lost, .. } => assert!((1..=LOST).contains(&lost.len())),
+                Feedback::Transport(told) => statuses += told.packets.len(),
+                Feedback::Report(_) | Feedback::PictureLoss { .. } => {}
+            }
+        });
+        assert!(calls <= bytes.len() / 8 && statuses <= STATUSES);
+    }
+}
+
 /// How many packets went out.
 pub fn check(script: &[u8]) -> usize {
     let mut script = Script(script);
     let mut demux = Demux::default();
     demux.add(1u8, "ufrg");
     let mut verified = BTreeSet::new();
+    let mut control = Control::new();
     let mut sources: [Sent; 3] = Default::default();
     let mut slots = [Slot::video(0, 0), Slot::video(65_535, u32::MAX)];
     slots[0].want(Some(Source(0)));
@@ -68,6 +130,7 @@ pub fn check(script: &[u8]) -> usize {
             0 => {
                 let datagram = script.take(b.into());
                 let from = address(a);
+                control.take(&datagram, c);
                 match demux.route(from, &datagram) {
                     Route::Answer(answer) => assert!(answer.len() <= 44),
                     Route::Session(_) => {
