@@ -111,7 +111,11 @@ impl Loss {
         self.lost += lost;
         let total = self.arrived + self.lost;
         let since = now.saturating_sub(*self.since.get_or_insert(now));
-        let looks: &[_] = if self.trial.is_some() { &TRIALS } else { &LOOKS };
+        let looks: &[_] = if self.trial.is_some() {
+            &TRIALS
+        } else {
+            &LOOKS
+        };
         if !looks.iter().any(|look| total >= look.0 && since >= look.1) {
             return;
         }
