@@ -3,7 +3,7 @@
 //!
 //! Where it differs from the draft: a decrease needs a queue that stands ([`super::queue`]), not a trend alone. What stands
 //! is drained by going below the [`BETA`] for a moment, after which the rate is back at that at once. And a queue that
-//! stays where it is although less is sent for the fourth time is taken for the way itself.
+//! stays where it is although less is sent for the second time is taken for the way itself, and the rate is as before.
 
 use super::State;
 use super::delay::Signal;
@@ -33,8 +33,9 @@ const DRAIN_PER_MS: f64 = 1.0 / 600.0;
 const LEAST_BETA: f64 = 0.5;
 /// What stands (ms) when a queue counts as drained.
 const DRAINED: f64 = 12.0;
-/// Decreases in vain before the way is believed to have got longer.
-const IN_VAIN: u32 = 4;
+/// After the second decrease in vain in a row the way is believed to have got longer. More: a new, longer path costs more
+/// rate; fewer: a queue is believed that only drains slowly.
+const IN_VAIN: u32 = 2;
 /// The effect of a decrease is waited for so long, besides a round trip.
 const SETTLE: Micros = 200_000;
 const SETTLE_LONG: Micros = 500_000;
@@ -100,6 +101,8 @@ pub(super) struct Aimd {
     /// When, and what stood.
     decreased: Option<(Micros, f64)>,
     in_vain: u32,
+    /// What was acknowledged before the first of them.
+    proven: f64,
     /// Where to go on when the queue is drained.
     drain_to: Option<f64>,
     capacity: Option<Capacity>,
@@ -113,6 +116,7 @@ impl Aimd {
             changed: now,
             decreased: None,
             in_vain: 0,
+            proven: 0.0,
             drain_to: None,
             capacity: None,
         }
@@ -180,9 +184,13 @@ impl Aimd {
         if self.in_vain >= IN_VAIN {
             self.in_vain = 0;
             self.drain_to = None;
+            self.bps = self.bps.max(self.proven);
             return true;
         }
         let acked = facts.acked_now.unwrap_or(self.bps);
+        if self.in_vain == 0 {
+            self.proven = acked.min(self.bps);
+        }
         self.capacity = Some(Capacity::learn(self.capacity, acked));
         let to = (BETA * acked).min(self.bps);
         let drain = ((facts.standing_ms - LONG) * DRAIN_PER_MS).clamp(0.0, BETA - LEAST_BETA);
@@ -273,7 +281,7 @@ mod tests {
             standing_ms: 100.0,
             ..FACTS
         };
-        assert_eq!(run(&mut aimd, &long, 0, 3_000).1, 1);
+        assert_eq!(run(&mut aimd, &long, 0, 1_500), (1e6, 1));
     }
 
     #[test]

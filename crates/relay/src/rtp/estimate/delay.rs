@@ -232,6 +232,7 @@ mod tests {
             sent: number * 10_000,
             arrived: number as i64 * 10_000 + way(number) * 1000,
             bytes: 1200,
+            gap: false,
         });
         let looks = arrivals.map(|arrival| {
             delay.arrived(&arrival);
@@ -275,6 +276,7 @@ mod tests {
                     sent,
                     arrived,
                     bytes: 1,
+                    gap: false,
                 });
                 assert!(delay.trend().is_finite());
             }

@@ -124,7 +124,8 @@ impl Estimator {
         let news = self.history.feedback(feedback, |arrival| {
             arrived += 1;
             newest = Some(arrival.sent);
-            self.acked.arrived(arrival.arrived, arrival.bytes);
+            self.acked
+                .arrived(arrival.arrived, arrival.bytes, arrival.gap);
             let sent = i64::try_from(arrival.sent).unwrap_or(i64::MAX);
             let way = arrival.arrived.saturating_sub(sent);
             self.queue.arrived(arrival.arrived, way);
@@ -170,7 +171,9 @@ impl Estimator {
     /// What the pacer may send at, bit/s.
     pub fn pacing_bps(&self) -> u64 {
         let bps = self.bps();
-        if self.queue.standing_ms() < QUEUE_MS {
+        // Who has more than the estimate to send, and only the pacer to slow him, is not given room for bursts.
+        let acked = self.acked.bps(PROVEN).unwrap_or(0.0);
+        if self.queue.standing_ms() < QUEUE_MS && acked < ENOUGH * bps as f64 {
             (bps as f64 * PACING) as u64
         } else {
             bps

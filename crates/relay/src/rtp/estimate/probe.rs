@@ -23,13 +23,13 @@ const PACKETS: usize = 5;
 /// Parts of the train that must have come.
 const COMPLETE: f64 = 0.8;
 /// A train that arrives faster than it left by more was held up on its way, and let go.
-const COMPRESSED: f64 = 2.0;
+const COMPRESSED: f64 = 1.3;
 /// Below this part of the rate at which it left, what arrives is what the link carries; of that so much is used.
 const FULL: f64 = 0.9;
 const USED: f64 = 0.95;
 /// A train that gets through with this part of its rate or more is followed by a faster one.
 const ENOUGH: f64 = 0.7;
-/// The first two, by the first estimate; the others by the present one.
+/// The first two, by the first estimate unless that was too much already; the others by the present one.
 const FIRST: [f64; 2] = [3.0, 6.0];
 const THEN: f64 = 2.0;
 /// Between trains in vain: doubling. More often: queues; more seldom: a link that recovers is noticed late.
@@ -133,7 +133,8 @@ impl Probes {
         if !ready || now < self.next {
             return None;
         }
-        let first = FIRST.get(self.begun).map(|times| times * self.start_bps);
+        let first = FIRST.get(self.begun).filter(|_| bps >= self.start_bps);
+        let first = first.map(|times| times * self.start_bps);
         self.begun += 1;
         let to = first.unwrap_or(0.0).max(THEN * bps).min(most);
         let probe = Probe {
@@ -260,6 +261,7 @@ mod tests {
                 sent: 0,
                 arrived: number as i64 * later,
                 bytes: bytes as u16,
+                gap: false,
             };
             result = result.or(probes.arrived(&arrival, now + 100_000));
         }
