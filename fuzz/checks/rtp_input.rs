@@ -1,17 +1,15 @@
 //! What must hold for any datagrams and any packets of media. The bytes are a script: datagrams at the relay's port, packets
-//! of three sources both well-formed and not, in any order, and slots that want this or that. The fuzz target and the test of
-//! its seeds both include this.
+//! of three sources both well-formed and not, in any order, and a way down that sends what comes together and hears anything
+//! of it. The fuzz target and the test of its seeds both include this.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use grove_frame::{HEADER_BYTES, Header, Kind, TAG_BYTES};
 use grove_relay::MAX_FRAME_BYTES;
-use grove_relay::rtp::rtcp::{Feedback, LOST, STATUSES, read};
+use grove_relay::rtp::rtcp::{Feedback, LOST, ReportBlock, STATUSES, TransportFeedback, read};
 use grove_relay::rtp::srtp::{Open, Profile, SENDERS, Seal};
-use grove_relay::rtp::{
-    Assembler, Demux, Descriptor, Outgoing, Packet, PacketRing, Route, Slot, Source, Splitter, Stun,
-};
+use grove_relay::rtp::{Assembler, Demux, Descriptor, Egress, Packet, Route, SlotNames, Stun};
 
 struct Script<'a>(&'a [u8]);
 
@@ -38,7 +36,6 @@ fn address(n: u8) -> SocketAddr {
 struct Sent {
     seq: u64,
     time: u64,
-    ring: PacketRing,
     assembler: Assembler,
     whole: BTreeSet<u64>,
 }
@@ -109,28 +106,113 @@ impl Control {
     }
 }
 
+/// The way down, and what left on it.
+struct Down {
+    egress: Egress,
+    now: u64,
+    /// By SSRC: the numbers of packets, which may not leave twice.
+    numbers: BTreeMap<u32, BTreeSet<u16>>,
+    packets: usize,
+}
+
+const SLOTS: [SlotNames; 3] = [
+    SlotNames {
+        audio: true,
+        ssrc: 1,
+        payload_type: 111,
+        repeats: None,
+        transport: None,
+    },
+    SlotNames {
+        audio: false,
+        ssrc: 0xffff,
+        payload_type: 96,
+        repeats: Some((3, 97)),
+        transport: Some(1),
+    },
+    SlotNames {
+        audio: false,
+        ssrc: 4,
+        payload_type: 96,
+        repeats: None,
+        transport: Some(14),
+    },
+];
+
+impl Down {
+    fn new() -> Self {
+        let mut egress = Egress::new(1_000_000, 0);
+        let seal = Seal::new(Profile::AeadAes128Gcm, &[1; 16], &[2; 12]);
+        egress.secure(seal.expect("its lengths"), 0);
+        for names in SLOTS {
+            egress.add_slot(names, 0);
+        }
+        Self {
+            egress,
+            now: 0,
+            numbers: BTreeMap::new(),
+            packets: 0,
+        }
+    }
+
+    /// Time passes, and all that is due leaves.
+    fn run(&mut self, micros: u64) {
+        let end = self.now + micros;
+        let mut out = Vec::new();
+        loop {
+            while let Some(size) = self.egress.poll(self.now, &mut out) {
+                assert!(size > 0 && out.len() <= 64 * 1252 && size <= 1252);
+                for datagram in out.chunks(size) {
+                    self.left(datagram);
+                }
+            }
+            match self.egress.timeout() {
+                Some(at) if at <= end => {
+                    assert!(at > self.now, "a deadline that is over");
+                    self.now = at;
+                }
+                _ => break,
+            }
+        }
+        self.now = end;
+    }
+
+    fn left(&mut self, datagram: &[u8]) {
+        self.packets += 1;
+        if (192..224).contains(&datagram[1]) {
+            return;
+        }
+        let number = u16::from_be_bytes([datagram[2], datagram[3]]);
+        let ssrc = u32::from_be_bytes([datagram[8], datagram[9], datagram[10], datagram[11]]);
+        let numbers = self.numbers.entry(ssrc).or_default();
+        assert!(numbers.insert(number), "a number left twice");
+        // They come round after 65536; the other half of the circle is past.
+        if numbers.len() > 1 << 15 {
+            numbers.clear();
+        }
+    }
+}
+
 /// How many packets went out.
 pub fn check(script: &[u8]) -> usize {
     let mut script = Script(script);
     let mut demux = Demux::default();
     demux.add(1u8, "ufrg");
     let mut verified = BTreeSet::new();
-    let mut control = Control::new();
     let mut sources: [Sent; 3] = Default::default();
-    let mut slots = [Slot::video(0, 0), Slot::video(65_535, u32::MAX)];
-    slots[0].want(Some(Source(0)));
-    slots[1].want(Some(Source(1)));
-    let mut numbers: [BTreeSet<u64>; 2] = Default::default();
-    let mut now = 0;
+    let mut control = Control::new();
+    let mut down = Down::new();
     while let Some(what) = script.byte() {
         let (a, b, c) = (script.byte(), script.byte(), script.byte());
         let (a, b, c) = (a.unwrap_or(0), b.unwrap_or(0), c.unwrap_or(0));
-        let mut out: [Vec<Outgoing>; 2] = Default::default();
         match what % 6 {
             0 => {
                 let datagram = script.take(b.into());
-                let from = address(a);
                 control.take(&datagram, c);
+                if what & 128 != 0 {
+                    read(&datagram, |feedback| down.egress.handle(feedback, down.now));
+                }
+                let from = address(a);
                 match demux.route(from, &datagram) {
                     Route::Answer(answer) => assert!(answer.len() <= 44),
                     Route::Session(_) => {
@@ -152,10 +234,10 @@ pub fn check(script: &[u8]) -> usize {
                 let length = script.byte().unwrap_or(0);
                 let payload = script.take(length.into());
                 if let Some(found) = Descriptor::parse(&payload) {
-                    assert!(found.bytes < payload.len() && found.temporal < 4);
+                    assert!(found.bytes < payload.len());
                 }
-                let packet = Packet::video(sent.seq, sent.time, what & 64 != 0, &payload, now);
-                offer(a % 3, sent, &packet, &mut slots, &mut out);
+                let packet = Packet::video(sent.seq, sent.time, what & 64 != 0, &payload.into());
+                offer(sent, &packet, &mut down);
             }
             // A picture in packets, of which some are left out, in either order.
             2 | 3 => {
@@ -188,10 +270,12 @@ pub fn check(script: &[u8]) -> usize {
                 };
                 let mut bytes = header.encode().expect("a header").to_vec();
                 bytes.resize(HEADER_BYTES + TAG_BYTES + usize::from(b) * 40, c);
-                let mut packets = Splitter::default().video(&header, &bytes, now);
-                for packet in &mut packets {
-                    packet.seq += sent.seq;
-                    packet.time = sent.time;
+                let mut packets: Vec<Packet> = Vec::new();
+                let last = bytes.chunks(1000).len() - 1;
+                for (n, piece) in bytes.chunks(1000).enumerate() {
+                    let payload = [&[if n == 0 { 0x10 } else { 0 }], piece].concat();
+                    let seq = sent.seq + n as u64;
+                    packets.push(Packet::video(seq, sent.time, n == last, &payload.into()));
                 }
                 sent.seq += packets.len() as u64 - 1;
                 if what & 16 != 0 {
@@ -201,52 +285,55 @@ pub fn check(script: &[u8]) -> usize {
                     packets.pop();
                 }
                 for packet in &packets {
-                    offer(a % 3, sent, packet, &mut slots, &mut out);
+                    offer(sent, packet, &mut down);
                 }
             }
+            // What receivers tell of what was sent: any of it, or of what was not.
             4 => {
-                let slot = &mut slots[usize::from(a % 2)];
-                slot.set_limit(c % 4);
-                slot.want((b % 4 < 3).then_some(Source(u64::from(b % 4))));
-                if b & 8 != 0
-                    && let Some(Source(wanted)) = slot.waiting()
-                {
-                    let ring = &sources[wanted as usize].ring;
-                    slot.replay(ring, &mut out[usize::from(a % 2)]);
+                let media = SLOTS[usize::from(a % 3)].ssrc;
+                let feedback = match b % 3 {
+                    0 => Feedback::Nack {
+                        media,
+                        lost: (0..c)
+                            .map(|n| (media as u16 & 0x7fff) + u16::from(n))
+                            .collect(),
+                    },
+                    1 => Feedback::Transport(TransportFeedback {
+                        base_seq: u16::from(b / 3) * u16::from(what),
+                        count: c,
+                        reference_64ms: i32::from(a),
+                        packets: (0..c)
+                            .map(|n| (n % 7 != 0).then_some(i32::from(n)))
+                            .collect(),
+                    }),
+                    _ => Feedback::Report(ReportBlock {
+                        ssrc: media,
+                        fraction_lost: c,
+                        lost: 0,
+                        highest_seq: 0,
+                        jitter: 0,
+                        last_sr: (1 << 20 << 16) + u32::from(a) * 1000,
+                        delay_since: u32::from(b),
+                    }),
+                };
+                down.egress.handle(feedback, down.now);
+                if let Some(bps) = down.egress.bandwidth() {
+                    assert!(bps <= 1_500_000, "more than is wanted");
                 }
             }
-            _ => {
-                now += u64::from(a) * 10_000;
-                for sent in &mut sources {
-                    sent.ring.expire(now);
-                }
-            }
-        }
-        for (numbers, out) in numbers.iter_mut().zip(&out) {
-            for packet in out {
-                assert!(numbers.insert(packet.seq), "a number went out twice");
-            }
+            _ => down.run(u64::from(a) * 10_000 + u64::from(b)),
         }
     }
-    numbers.iter().map(BTreeSet::len).sum()
+    down.run(1_000_000);
+    down.packets
 }
 
-fn offer(
-    source: u8,
-    sent: &mut Sent,
-    packet: &Packet,
-    slots: &mut [Slot; 2],
-    out: &mut [Vec<Outgoing>; 2],
-) {
-    sent.ring.add(packet);
-    assert!(sent.ring.bytes() <= 4 << 20);
-    for (slot, out) in slots.iter_mut().zip(out) {
-        slot.handle(Source(source.into()), packet, &sent.ring, out);
-    }
+fn offer(sent: &mut Sent, packet: &Packet, down: &mut Down) {
     if let Some((header, frame)) = sent.assembler.add(packet) {
         assert_eq!(Header::decode(&frame), Some(header));
         assert!(frame.len() <= MAX_FRAME_BYTES);
         assert!(sent.whole.insert(packet.time), "a frame came out twice");
+        down.egress.send(&header, frame, down.now);
     }
     let (open, bytes) = sent.assembler.size();
     assert!(open <= 64 && bytes <= 4 << 20);

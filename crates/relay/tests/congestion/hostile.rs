@@ -1,7 +1,8 @@
 //! Feedback by somebody who lies.
 
 use grove_relay::Micros;
-use grove_relay::rtp::estimate::{Estimator, MIN_BPS, TransportFeedback, WANTED};
+use grove_relay::rtp::estimate::{Estimator, MIN_BPS, WANTED};
+use grove_relay::rtp::rtcp::TransportFeedback;
 use proptest::prelude::*;
 
 use crate::sim::{Chance, MS};

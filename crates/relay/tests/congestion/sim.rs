@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 
 use grove_relay::Micros;
-use grove_relay::rtp::estimate::{Estimator, Probe, TransportFeedback};
+use grove_relay::rtp::estimate::{Estimator, Probe};
+use grove_relay::rtp::rtcp::TransportFeedback;
 
 pub const MS: Micros = 1_000;
 pub const SECOND: Micros = 1_000_000;

@@ -285,10 +285,7 @@ impl World {
     /// sealed one.
     pub fn shown(&self, n: usize, slot: usize) -> Shown {
         let got = self.got(n, slot);
-        let mut shown = Shown {
-            packets: got.len(),
-            ..Shown::default()
-        };
+        let mut shown = Shown::default();
         let mut frame: Option<(u64, Vec<u8>)> = None;
         let mut before = None;
         for (seq, packet) in got {
@@ -327,7 +324,6 @@ pub struct Shown {
     pub frames: Vec<Header>,
     /// RTP times of the frames, extended.
     pub times: Vec<u64>,
-    pub packets: usize,
     /// Places where numbers never came.
     pub holes: u64,
 }
