@@ -206,8 +206,10 @@ export class Emulator {
       from.owner = to.viewer;
     }
     this.#keep(from, to, bytes);
-    // Whoever was told of an address is its peer: the sender is who sees `to`, the receiver who sees `from`.
-    const direction = this.#direction(to.viewer ?? "", from.viewer ?? "");
+    // Whoever was told of an address is its peer: the sender is who sees `to`, the receiver who sees `from`. What comes
+    // from an address that nobody was told of yet would get around the pair's conditions.
+    if (to.viewer === null || from.viewer === null) return;
+    const direction = this.#direction(to.viewer, from.viewer);
     direction.pass(bytes.length, () => {
       if (!this.#closed) from.socket.send(bytes, to.port, to.address);
     });
