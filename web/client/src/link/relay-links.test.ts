@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
-import { RelayLinks, RTP_AGAIN_MS, RTP_WITHIN_MS, type RtpLink, SPREAD_MS } from "./relay-links.ts";
+import { RelayLinks, RTP_AGAIN_MS, RTP_ANSWER_MS, RTP_WITHIN_MS, type RtpLink, SPREAD_MS } from "./relay-links.ts";
 import type { RtpNews } from "./relay-rtp.ts";
 
 const PEER = 65535;
@@ -156,28 +156,42 @@ describe("by RTP", () => {
     links.answer(PEER, "sdp");
     tellRtp("up");
     links.slots(PEER, 8);
-    pass(RTP_WITHIN_MS);
+    pass(RTP_ANSWER_MS);
     expect(said).toEqual([...begun, "answer sdp", `state ${PEER} up rtp`, "slots 8"]);
     expect(links.up.length).toBe(1);
   });
 
   test.each([
-    ["it is not up in time", "blocked", () => pass(RTP_WITHIN_MS)],
+    ["there is no answer in time", "unoffered", () => pass(RTP_ANSWER_MS)],
     ["it breaks before it is up", "blocked", () => tellRtp("lost")],
     ["the relay answers that it takes none", "unoffered", () => links.answer(PEER, "")],
   ])("the socket takes over when %s (%s), and what RTP says later does not count", (_, way, fail) => {
     links.order(PEER, first);
     fail();
     tellRtp("lost");
-    pass(RTP_WITHIN_MS);
+    pass(RTP_ANSWER_MS);
     expect(said).toEqual([...begun, ...instead(way)]);
     links.news(PEER, "a", "up");
     expect(said.at(-1)).toBe(`state ${PEER} up ${way}`);
     expect(links.up).toEqual([]);
   });
 
+  test("the socket takes over when it is not up in time after the first answer, however late that came", () => {
+    links.order(PEER, first);
+    pass(RTP_ANSWER_MS - 1);
+    links.answer(PEER, "one");
+    pass(RTP_WITHIN_MS - 1);
+    links.answer(PEER, "two");
+    expect(said).toEqual([...begun, "answer one", "answer two"]);
+    pass(1);
+    expect(said.slice(4)).toEqual(instead("blocked"));
+    pass(RTP_WITHIN_MS);
+    expect(said.slice(8)).toEqual([]);
+  });
+
   test("where it did not get through it is tried again only after a while", () => {
     links.order(PEER, first);
+    links.answer(PEER, "sdp");
     pass(RTP_WITHIN_MS);
     links.news(PEER, "a", "up");
     links.news(PEER, "a", "lost");
@@ -216,7 +230,7 @@ describe("by RTP", () => {
     said = [];
     links.renew();
     expect(said).toEqual(["renewed"]);
-    pass(RTP_WITHIN_MS);
+    pass(RTP_ANSWER_MS);
     said = [];
     links.renew();
     expect(said).toEqual([]);

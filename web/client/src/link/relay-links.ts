@@ -16,8 +16,13 @@ import type { RelayRtp, RtpNews } from "./relay-rtp.ts";
 
 /** Links that are made again are spread over this long: a relay that starts anew is met by everybody whom it served. */
 export const SPREAD_MS = 200;
-/** RTP that is not up by then gives way to the socket. Checks on a lossy path take 1 s; a person waits meanwhile. */
+/**
+ * RTP that is not up so long after the relay's answer gives way to the socket. Checks on a lossy path take 1 s; a person
+ * waits meanwhile. Counted from the answer, because a busy page or server says nothing about the network.
+ */
 export const RTP_WITHIN_MS = 3_000;
+/** The same for an answer that does not come at all. */
+export const RTP_ANSWER_MS = 5_000;
 /** How long a network that let no RTP through is taken to let none. */
 export const RTP_AGAIN_MS = 120_000;
 /** The worker tells silence once per episode; a second report this soon after is the same one. */
@@ -53,6 +58,8 @@ interface Ordered<Rtp> {
   instance: string;
   token: string;
   way: RelayWay;
+  /** The relay has answered our first offer. */
+  answered: boolean;
   /** Null: ordered away, and remembered for what came before. */
   state: "connecting" | RelayNews | null;
   rtp: Rtp | null;
@@ -88,7 +95,8 @@ export class RelayLinks<Rtp extends RtpLink> {
     const many = before !== undefined && (alive || before.failed || before.instance !== instance);
     const silentAtMs = Number.NEGATIVE_INFINITY;
     const way = this.#way(by_rtp);
-    const link: Ordered<Rtp> = { instance, token, way, state: "connecting", rtp: null, silentAtMs, failed: false };
+    const fresh = { state: "connecting", answered: false, rtp: null, silentAtMs, failed: false } as const;
+    const link: Ordered<Rtp> = { instance, token, way, ...fresh };
     this.#links.set(peer, link);
     const delayMs = many ? this.#host.random() * SPREAD_MS : 0;
     this.#host.state(peer, "connecting", way);
@@ -109,8 +117,14 @@ export class RelayLinks<Rtp extends RtpLink> {
   answer(peer: number, sdp: string): void {
     const link = this.#links.get(peer);
     if (!link?.rtp) return;
-    if (sdp !== "") link.rtp.answer(sdp);
-    else this.#instead(peer, link, "unoffered");
+    if (sdp === "") {
+      this.#instead(peer, link, "unoffered");
+      return;
+    }
+    link.rtp.answer(sdp);
+    if (link.answered) return;
+    link.answered = true;
+    this.#host.later(RTP_WITHIN_MS, () => this.#instead(peer, link, "blocked"));
   }
 
   /** The connection to the server is back. */
@@ -150,7 +164,7 @@ export class RelayLinks<Rtp extends RtpLink> {
       if (!this.#connecting(peer, link) || news === "up") this.#news(peer, link, news);
       else this.#instead(peer, link, "blocked");
     });
-    this.#host.later(RTP_WITHIN_MS, () => this.#instead(peer, link, "blocked"));
+    this.#host.later(RTP_ANSWER_MS, () => link.answered || this.#instead(peer, link, "unoffered"));
   }
 
   /** RTP did not come up: the socket. */
