@@ -40,15 +40,17 @@ struct Stalls {
     chance: Chance,
     /// Mean time between two, us; 0: none.
     gap: f64,
+    longest: Micros,
     from: Micros,
     to: Micros,
 }
 
 impl Stalls {
-    fn new(seed: u64, gap: Micros) -> Self {
+    fn new(seed: u64, scene: &Scene) -> Self {
         let mut stalls = Self {
             chance: Chance(seed),
-            gap: gap as f64,
+            gap: scene.stalls_every as f64,
+            longest: scene.stalls_longest,
             from: 0,
             to: 0,
         };
@@ -59,7 +61,8 @@ impl Stalls {
     fn step(&mut self) {
         let gap = -(1.0 - self.chance.part()).ln() * self.gap;
         self.from = self.to + gap as Micros;
-        self.to = self.from + 5 * MS + (self.chance.part() * 45e3) as Micros;
+        self.to =
+            self.from + 5 * MS + (self.chance.part() * (self.longest - 5 * MS) as f64) as Micros;
     }
 
     /// When what happens at `at` is seen to. `at` only grows.
@@ -104,9 +107,12 @@ pub struct Scene {
     pub ignores: bool,
     /// Parts of the packets that chance takes.
     pub loss: f64,
-    /// Until when the sides stall, and the mean time between two stalls of 5 to 50 ms (0: none).
+    /// Until when the sides stall, the mean time between two stalls (0: none), and the longest; the shortest is 5 ms.
     pub stalls: Micros,
     pub stalls_every: Micros,
+    pub stalls_longest: Micros,
+    /// The pacer looks only so often, and lets out what it may have let out since.
+    pub grain: Micros,
     pub feedback_every: Micros,
     /// Parts of the messages that are lost, that come twice, and that come 150 ms late.
     pub feedback_lost: f64,
@@ -130,6 +136,8 @@ impl Scene {
             loss: 0.0,
             stalls: Micros::MAX,
             stalls_every: 0,
+            stalls_longest: 50 * MS,
+            grain: TICK,
             detour: (Micros::MAX, 0),
             drift: 0.0,
             ignores: false,
@@ -246,8 +254,8 @@ pub fn run(scene: &Scene, length: Micros) -> Trace {
     let mut world = World {
         chance: Chance(scene.seed),
         estimator,
-        sender: Stalls::new(scene.seed + 1, scene.stalls_every),
-        receiver: Stalls::new(scene.seed + 2, scene.stalls_every),
+        sender: Stalls::new(scene.seed + 1, scene),
+        receiver: Stalls::new(scene.seed + 2, scene),
         seq: scene.first_seq,
         busy: 0,
         way: VecDeque::new(),
@@ -283,7 +291,9 @@ impl World {
             if now % (20 * MS) < TICK {
                 self.send(SOUND, now, resumes, false);
             }
-            self.pace(now, resumes);
+            if now % self.scene.grain < TICK {
+                self.pace(now, resumes);
+            }
         }
         if now % (10 * MS) < TICK {
             self.trace.looks.push(Look {
@@ -341,7 +351,7 @@ impl World {
                 break;
             };
             self.send(size, now, leaves, false);
-            let since = self.free.max(now.saturating_sub(TICK));
+            let since = self.free.max(now.saturating_sub(self.scene.grain));
             self.free = since + size as u64 * 8_000_000 / self.estimator.pacing_bps();
         }
     }
