@@ -5,7 +5,7 @@
 mod hostile;
 mod sim;
 
-use sim::{Load, MS, SECOND, Scene, Trace, run};
+use sim::{Load, MS, SECOND, Scene, Trace, run, run_all};
 
 const SEEDS: std::ops::Range<u64> = 1..4;
 
@@ -360,6 +360,33 @@ fn who_sends_more_than_the_estimate_gets_no_more_for_it() {
         let mean = trace.mean(5 * SECOND, 30 * SECOND) / bps as f64;
         println!("ignored at {bps}: {mean:.2}");
         assert!((0.5..=1.0).contains(&mean), "{bps}: {mean}");
+    }
+}
+
+#[test]
+fn links_that_share_a_bottleneck_share_it() {
+    for (bps, links) in [(1_000_000, 2), (3_000_000, 2), (3_000_000, 4)] {
+        let scenes = (0..links).map(|at| {
+            let scene = Scene {
+                seed: 5 * at + 1,
+                demand: 5_000_000,
+                ..Scene::new(Load::Greedy, bps)
+            };
+            (at * 5 * SECOND, scene)
+        });
+        let scenes: Vec<_> = scenes.collect();
+        let (from, to) = (30 * SECOND, 60 * SECOND);
+        let traces = run_all(&scenes, to);
+        let fair = bps as f64 / links as f64;
+        let shares = traces.iter().map(|trace| trace.through(from, to) / fair);
+        let shares: Vec<f64> = shares.collect();
+        let sum = shares.iter().sum::<f64>() / links as f64;
+        let queue = traces[0].queue(0.95, from, to);
+        println!(
+            "{links} share {bps}: {shares:.2?} of a fair share, in all {sum:.2}, queue {queue:.0} ms"
+        );
+        assert!(shares.iter().all(|share| *share > 0.4), "{shares:?}");
+        assert!(sum > 0.85 && queue < 200.0, "{sum} {queue}");
     }
 }
 

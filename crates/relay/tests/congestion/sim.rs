@@ -1,7 +1,9 @@
 //! A sender, a link and a receiver in virtual time: frames through a pacer, a bottleneck with a queue that drops its tail,
 //! chance by a seed, and feedback as browsers send it.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use grove_relay::Micros;
 use grove_relay::rtp::estimate::{Estimator, Probe, TransportFeedback};
@@ -230,8 +232,8 @@ struct World {
     sender: Stalls,
     receiver: Stalls,
     seq: u16,
-    /// The link sends until then.
-    busy: Micros,
+    /// The link sends until then. Those who share it know the same.
+    busy: Rc<Cell<Micros>>,
     /// Packets on the way: arrival, number, bytes.
     way: VecDeque<(Micros, u16, usize)>,
     /// The receiver's: which numbers have come when, from the first that was not told about.
@@ -249,30 +251,49 @@ struct World {
 
 /// Runs for so long.
 pub fn run(scene: &Scene, length: Micros) -> Trace {
-    let mut estimator = Estimator::new(scene.start_bps, 0);
-    estimator.set_demand(scene.demand);
-    let mut world = World {
-        chance: Chance(scene.seed),
-        estimator,
-        sender: Stalls::new(scene.seed + 1, scene),
-        receiver: Stalls::new(scene.seed + 2, scene),
-        seq: scene.first_seq,
-        busy: 0,
-        way: VecDeque::new(),
-        base: None,
-        arrivals: VecDeque::new(),
-        told: 0,
-        back: Vec::new(),
-        media: VecDeque::new(),
-        free: 0,
-        train: None,
-        trace: Trace::default(),
-        scene: scene.clone(),
-    };
+    let mut traces = run_all(&[(0, scene.clone())], length);
+    traces.remove(0)
+}
+
+/// Several that share one bottleneck, each from its moment on; the scenes should agree about the link.
+pub fn run_all(scenes: &[(Micros, Scene)], length: Micros) -> Vec<Trace> {
+    let busy = Rc::new(Cell::new(0));
+    let worlds = scenes.iter().map(|(from, scene)| {
+        let world = World::new(scene, busy.clone(), *from);
+        (*from, world)
+    });
+    let mut worlds: Vec<(Micros, World)> = worlds.collect();
     for now in (0..length).step_by(TICK as usize) {
-        world.tick(now);
+        for (_, world) in worlds.iter_mut().filter(|(from, _)| *from <= now) {
+            world.tick(now);
+        }
     }
-    world.trace
+    worlds.into_iter().map(|(_, world)| world.trace).collect()
+}
+
+impl World {
+    fn new(scene: &Scene, busy: Rc<Cell<Micros>>, now: Micros) -> Self {
+        let mut estimator = Estimator::new(scene.start_bps, now);
+        estimator.set_demand(scene.demand);
+        Self {
+            chance: Chance(scene.seed),
+            estimator,
+            sender: Stalls::new(scene.seed + 1, scene),
+            receiver: Stalls::new(scene.seed + 2, scene),
+            seq: scene.first_seq,
+            busy,
+            way: VecDeque::new(),
+            base: None,
+            arrivals: VecDeque::new(),
+            told: 0,
+            back: Vec::new(),
+            media: VecDeque::new(),
+            free: now,
+            train: None,
+            trace: Trace::default(),
+            scene: scene.clone(),
+        }
+    }
 }
 
 impl World {
@@ -300,7 +321,7 @@ impl World {
                 at: now,
                 bps: self.estimator.bps(),
                 acked: self.estimator.stats().acked_bps,
-                queue_ms: self.busy.saturating_sub(now) as f64 / 1e3,
+                queue_ms: self.busy.get().saturating_sub(now) as f64 / 1e3,
             });
         }
     }
@@ -361,17 +382,18 @@ impl World {
         self.seq = seq.wrapping_add(1);
         self.estimator.sent(seq, bytes, now, probe);
         let bps = self.scene.capacity_at(leaves);
-        self.busy = self.busy.max(leaves);
-        if self.busy - leaves > self.scene.queue_ms * MS {
+        let mut busy = self.busy.get().max(leaves);
+        if busy - leaves > self.scene.queue_ms * MS {
             return;
         }
         if bps < u64::MAX {
-            self.busy += bytes as u64 * 8_000_000 / bps;
+            busy += bytes as u64 * 8_000_000 / bps;
+            self.busy.set(busy);
         }
         if self.chance.part() >= self.scene.loss {
             let (from, longer) = self.scene.detour;
             let detour = if leaves >= from { longer } else { 0 };
-            let arrives = self.busy + self.scene.delay + detour;
+            let arrives = busy + self.scene.delay + detour;
             self.way.push_back((arrives, seq, bytes));
         }
     }
