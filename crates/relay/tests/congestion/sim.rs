@@ -103,6 +103,8 @@ pub struct Scene {
     pub delay: Micros,
     /// From when on the way takes so much longer.
     pub detour: (Micros, Micros),
+    /// From when until when nothing gets through, either way.
+    pub outage: (Micros, Micros),
     /// How much faster the receiver's clock runs.
     pub drift: f64,
     /// The sender has always more to send than it may, and sends whatever its pacer lets out.
@@ -141,6 +143,7 @@ impl Scene {
             stalls_longest: 50 * MS,
             grain: TICK,
             detour: (Micros::MAX, 0),
+            outage: (0, 0),
             drift: 0.0,
             ignores: false,
             feedback_every: 100 * MS,
@@ -390,7 +393,7 @@ impl World {
             busy += bytes as u64 * 8_000_000 / bps;
             self.busy.set(busy);
         }
-        if self.chance.part() >= self.scene.loss {
+        if self.chance.part() >= self.scene.loss && !self.is_out(leaves) {
             let (from, longer) = self.scene.detour;
             let detour = if leaves >= from { longer } else { 0 };
             let arrives = busy + self.scene.delay + detour;
@@ -440,13 +443,17 @@ impl World {
         if self.chance.part() < self.scene.feedback_late {
             arrives += 150 * MS;
         }
-        if self.chance.part() < self.scene.feedback_lost {
+        if self.chance.part() < self.scene.feedback_lost || self.is_out(leaves) {
             return;
         }
         if self.chance.part() < self.scene.feedback_twice {
             self.back.push((arrives + 30 * MS, feedback.clone()));
         }
         self.back.push((arrives, feedback));
+    }
+
+    fn is_out(&self, now: Micros) -> bool {
+        (self.scene.outage.0..self.scene.outage.1).contains(&now)
     }
 
     fn listen(&mut self, now: Micros) {

@@ -11,6 +11,9 @@ use crate::Micros;
 
 /// What of the acknowledged rate is left by a decrease. Less: room to drain; more: rate. The draft's 0.85.
 pub(super) const BETA: f64 = 0.85;
+/// A link that narrows shows its new rate at once, but so does a stall that has not ended: so much of the longer measure counts
+/// at least.
+const NOT_YET: f64 = 0.5;
 /// Increase per second where nothing is known of the capacity: the draft's 1.08.
 const GROWTH: f64 = 0.08;
 /// Increase per second near the capacity, as parts of the rate, whatever a packet per response time would be.
@@ -216,6 +219,7 @@ impl Aimd {
             return true;
         }
         let acked = facts.acked_now.unwrap_or(self.bps);
+        let acked = acked.max(NOT_YET * facts.acked.unwrap_or(0.0));
         if self.in_vain == 0 {
             self.before = self.bps;
             self.proven = acked.min(self.bps);
