@@ -410,6 +410,30 @@ fn links_that_share_a_bottleneck_share_it() {
 }
 
 #[test]
+fn beside_a_download_a_share_is_left_and_afterwards_all_of_it() {
+    // Capacity, queue (ms), least part that is left.
+    for (bps, queue_ms, part) in [
+        (1_000_000, 100, 0.05),
+        (1_000_000, 500, 0.1),
+        (3_000_000, 200, 0.2),
+        (3_000_000, 500, 0.2),
+        (10_000_000, 200, 0.3),
+    ] {
+        let scene = Scene {
+            queue_ms,
+            demand: 10_000_000,
+            download: Some((20 * SECOND, 50 * SECOND)),
+            ..Scene::new(Load::Greedy, bps)
+        };
+        let trace = run(&scene, 65 * SECOND);
+        let beside = trace.through(25 * SECOND, 50 * SECOND) / bps as f64;
+        let after = trace.mean(55 * SECOND, 65 * SECOND) / bps as f64;
+        println!("beside a download, {bps}, {queue_ms} ms: {beside:.2}, after it {after:.2}");
+        assert!(beside > part && after > 0.75, "{bps} {queue_ms}");
+    }
+}
+
+#[test]
 fn the_same_link_gives_the_same_estimates() {
     let scene = Scene {
         stalls_every: 100 * MS,

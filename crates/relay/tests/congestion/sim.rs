@@ -105,6 +105,8 @@ pub struct Scene {
     pub detour: (Micros, Micros),
     /// From when until when nothing gets through, either way.
     pub outage: (Micros, Micros),
+    /// From when until when somebody else downloads over the bottleneck.
+    pub download: Option<(Micros, Micros)>,
     /// How much faster the receiver's clock runs.
     pub drift: f64,
     /// The sender has always more to send than it may, and sends whatever its pacer lets out.
@@ -144,6 +146,7 @@ impl Scene {
             grain: TICK,
             detour: (Micros::MAX, 0),
             outage: (0, 0),
+            download: None,
             drift: 0.0,
             ignores: false,
             feedback_every: 100 * MS,
@@ -227,6 +230,55 @@ impl Trace {
     }
 }
 
+/// A transfer by TCP with Reno's congestion avoidance: it fills the queue until something is dropped.
+#[derive(Debug)]
+struct Download {
+    during: (Micros, Micros),
+    scene: Scene,
+    busy: Rc<Cell<Micros>>,
+    /// Packets that may be under way.
+    window: f64,
+    halved: Micros,
+    /// When the sender knows of each packet, and whether it has come.
+    under_way: VecDeque<(Micros, bool)>,
+}
+
+impl Download {
+    fn new(during: (Micros, Micros), scene: Scene, busy: Rc<Cell<Micros>>) -> Self {
+        Self {
+            during,
+            scene,
+            busy,
+            window: 10.0,
+            halved: 0,
+            under_way: VecDeque::new(),
+        }
+    }
+
+    fn tick(&mut self, now: Micros) {
+        while let Some(&(_, came)) = self.under_way.front().filter(|(at, _)| *at <= now) {
+            self.under_way.pop_front();
+            if came {
+                self.window += 1.0 / self.window;
+            } else if now > self.halved {
+                self.window = (self.window / 2.0).max(2.0);
+                // One decrease for all that was lost together.
+                self.halved = now + 2 * self.scene.delay + self.scene.queue_ms * MS;
+            }
+        }
+        let runs = (self.during.0..self.during.1).contains(&now);
+        while runs && (self.under_way.len() as f64) < self.window {
+            let busy = self.busy.get().max(now);
+            let came = busy - now <= self.scene.queue_ms * MS;
+            let sent = 1_500 * 8_000_000 / self.scene.capacity_at(now);
+            let busy = if came { busy + sent } else { busy };
+            self.busy.set(busy);
+            self.under_way
+                .push_back((busy + 2 * self.scene.delay, came));
+        }
+    }
+}
+
 #[derive(Debug)]
 struct World {
     scene: Scene,
@@ -266,7 +318,14 @@ pub fn run_all(scenes: &[(Micros, Scene)], length: Micros) -> Vec<Trace> {
         (*from, world)
     });
     let mut worlds: Vec<(Micros, World)> = worlds.collect();
+    let mut download = scenes.iter().find_map(|(_, scene)| {
+        let during = scene.download?;
+        Some(Download::new(during, scene.clone(), busy.clone()))
+    });
     for now in (0..length).step_by(TICK as usize) {
+        if let Some(download) = &mut download {
+            download.tick(now);
+        }
         for (_, world) in worlds.iter_mut().filter(|(from, _)| *from <= now) {
             world.tick(now);
         }
