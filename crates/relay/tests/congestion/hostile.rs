@@ -121,7 +121,7 @@ fn who_says_that_all_came_at_once_gets_what_is_wanted_and_no_more() {
         let now = round * 100 * MS;
         let base_seq = seq;
         for at in 0..100 {
-            estimator.sent(seq, 1_200, now + at * MS, chance.next() % 5 == 0);
+            estimator.sent(seq, 1_200, now + at * MS, chance.part() < 0.2);
             seq = seq.wrapping_add(1);
         }
         let feedback = TransportFeedback {
@@ -151,4 +151,31 @@ fn praise_for_packets_that_never_left_is_no_news() {
     assert_eq!(estimator.bps(), START);
     assert_eq!(estimator.stats().acked_bps, 0);
     assert_eq!(estimator.next_probe(10_000 * MS), None);
+}
+
+#[test]
+fn a_probe_that_was_wanted_when_it_left_raises_nothing_when_it_arrives() {
+    for (wanted, expected) in [(DEMAND, Some(3_000_000)), (DEMAND / 4, None)] {
+        let mut estimator = Estimator::new(START, 0);
+        estimator.set_demand(DEMAND);
+        let tell = |base_seq, reference_64ms, delta, packets| TransportFeedback {
+            base_seq,
+            count: 0,
+            reference_64ms,
+            packets: vec![Some(delta); packets],
+        };
+        for seq in 0..100u16 {
+            estimator.sent(seq, 1_200, u64::from(seq) * 10 * MS, false);
+        }
+        estimator.feedback(&tell(0, 0, 40, 100), 1_000 * MS);
+        let probe = estimator.next_probe(1_000 * MS).unwrap();
+        assert_eq!((probe.bps, probe.bytes), (3_000_000, 7_500));
+        for at in 0..10u16 {
+            estimator.sent(100 + at, 750, (1_000 + 2 * u64::from(at)) * MS, true);
+        }
+        estimator.set_demand(wanted);
+        let before = estimator.bps();
+        estimator.feedback(&tell(100, 16, 8, 10), 1_060 * MS);
+        assert_eq!(estimator.bps(), expected.unwrap_or(before));
+    }
 }

@@ -1,7 +1,9 @@
 //! A sender, a link and a receiver in virtual time: frames through a pacer, a bottleneck with a queue that drops its tail,
 //! chance by a seed, and feedback as browsers send it.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use grove_relay::Micros;
 use grove_relay::rtp::estimate::{Estimator, Probe};
@@ -41,15 +43,17 @@ struct Stalls {
     chance: Chance,
     /// Mean time between two, us; 0: none.
     gap: f64,
+    longest: Micros,
     from: Micros,
     to: Micros,
 }
 
 impl Stalls {
-    fn new(seed: u64, gap: Micros) -> Self {
+    fn new(seed: u64, scene: &Scene) -> Self {
         let mut stalls = Self {
             chance: Chance(seed),
-            gap: gap as f64,
+            gap: scene.stalls_every as f64,
+            longest: scene.stalls_longest,
             from: 0,
             to: 0,
         };
@@ -60,7 +64,8 @@ impl Stalls {
     fn step(&mut self) {
         let gap = -(1.0 - self.chance.part()).ln() * self.gap;
         self.from = self.to + gap as Micros;
-        self.to = self.from + 5 * MS + (self.chance.part() * 45e3) as Micros;
+        self.to =
+            self.from + 5 * MS + (self.chance.part() * (self.longest - 5 * MS) as f64) as Micros;
     }
 
     /// When what happens at `at` is seen to. `at` only grows.
@@ -99,15 +104,22 @@ pub struct Scene {
     pub delay: Micros,
     /// From when on the way takes so much longer.
     pub detour: (Micros, Micros),
+    /// From when until when nothing gets through, either way.
+    pub outage: (Micros, Micros),
+    /// From when until when somebody else downloads over the bottleneck.
+    pub download: Option<(Micros, Micros)>,
     /// How much faster the receiver's clock runs.
     pub drift: f64,
     /// The sender has always more to send than it may, and sends whatever its pacer lets out.
     pub ignores: bool,
     /// Parts of the packets that chance takes.
     pub loss: f64,
-    /// Until when the sides stall, and the mean time between two stalls of 5 to 50 ms (0: none).
+    /// Until when the sides stall, the mean time between two stalls (0: none), and the longest; the shortest is 5 ms.
     pub stalls: Micros,
     pub stalls_every: Micros,
+    pub stalls_longest: Micros,
+    /// The pacer looks only so often, and lets out what it may have let out since.
+    pub grain: Micros,
     pub feedback_every: Micros,
     /// Parts of the messages that are lost, that come twice, and that come 150 ms late.
     pub feedback_lost: f64,
@@ -131,7 +143,11 @@ impl Scene {
             loss: 0.0,
             stalls: Micros::MAX,
             stalls_every: 0,
+            stalls_longest: 50 * MS,
+            grain: TICK,
             detour: (Micros::MAX, 0),
+            outage: (0, 0),
+            download: None,
             drift: 0.0,
             ignores: false,
             feedback_every: 100 * MS,
@@ -215,6 +231,55 @@ impl Trace {
     }
 }
 
+/// A transfer by TCP with Reno's congestion avoidance: it fills the queue until something is dropped.
+#[derive(Debug)]
+struct Download {
+    during: (Micros, Micros),
+    scene: Scene,
+    busy: Rc<Cell<Micros>>,
+    /// Packets that may be under way.
+    window: f64,
+    halved: Micros,
+    /// When the sender knows of each packet, and whether it has come.
+    under_way: VecDeque<(Micros, bool)>,
+}
+
+impl Download {
+    fn new(during: (Micros, Micros), scene: Scene, busy: Rc<Cell<Micros>>) -> Self {
+        Self {
+            during,
+            scene,
+            busy,
+            window: 10.0,
+            halved: 0,
+            under_way: VecDeque::new(),
+        }
+    }
+
+    fn tick(&mut self, now: Micros) {
+        while let Some(&(_, came)) = self.under_way.front().filter(|(at, _)| *at <= now) {
+            self.under_way.pop_front();
+            if came {
+                self.window += 1.0 / self.window;
+            } else if now > self.halved {
+                self.window = (self.window / 2.0).max(2.0);
+                // One decrease for all that was lost together.
+                self.halved = now + 2 * self.scene.delay + self.scene.queue_ms * MS;
+            }
+        }
+        let runs = (self.during.0..self.during.1).contains(&now);
+        while runs && (self.under_way.len() as f64) < self.window {
+            let busy = self.busy.get().max(now);
+            let came = busy - now <= self.scene.queue_ms * MS;
+            let sent = 1_500 * 8_000_000 / self.scene.capacity_at(now);
+            let busy = if came { busy + sent } else { busy };
+            self.busy.set(busy);
+            self.under_way
+                .push_back((busy + 2 * self.scene.delay, came));
+        }
+    }
+}
+
 #[derive(Debug)]
 struct World {
     scene: Scene,
@@ -223,8 +288,8 @@ struct World {
     sender: Stalls,
     receiver: Stalls,
     seq: u16,
-    /// The link sends until then.
-    busy: Micros,
+    /// The link sends until then. Those who share it know the same.
+    busy: Rc<Cell<Micros>>,
     /// Packets on the way: arrival, number, bytes.
     way: VecDeque<(Micros, u16, usize)>,
     /// The receiver's: which numbers have come when, from the first that was not told about.
@@ -242,30 +307,56 @@ struct World {
 
 /// Runs for so long.
 pub fn run(scene: &Scene, length: Micros) -> Trace {
-    let mut estimator = Estimator::new(scene.start_bps, 0);
-    estimator.set_demand(scene.demand);
-    let mut world = World {
-        chance: Chance(scene.seed),
-        estimator,
-        sender: Stalls::new(scene.seed + 1, scene.stalls_every),
-        receiver: Stalls::new(scene.seed + 2, scene.stalls_every),
-        seq: scene.first_seq,
-        busy: 0,
-        way: VecDeque::new(),
-        base: None,
-        arrivals: VecDeque::new(),
-        told: 0,
-        back: Vec::new(),
-        media: VecDeque::new(),
-        free: 0,
-        train: None,
-        trace: Trace::default(),
-        scene: scene.clone(),
-    };
+    let mut traces = run_all(&[(0, scene.clone())], length);
+    traces.remove(0)
+}
+
+/// Several that share one bottleneck, each from its moment on; the scenes should agree about the link.
+pub fn run_all(scenes: &[(Micros, Scene)], length: Micros) -> Vec<Trace> {
+    let busy = Rc::new(Cell::new(0));
+    let worlds = scenes.iter().map(|(from, scene)| {
+        let world = World::new(scene, busy.clone(), *from);
+        (*from, world)
+    });
+    let mut worlds: Vec<(Micros, World)> = worlds.collect();
+    let mut download = scenes.iter().find_map(|(_, scene)| {
+        let during = scene.download?;
+        Some(Download::new(during, scene.clone(), busy.clone()))
+    });
     for now in (0..length).step_by(TICK as usize) {
-        world.tick(now);
+        if let Some(download) = &mut download {
+            download.tick(now);
+        }
+        for (_, world) in worlds.iter_mut().filter(|(from, _)| *from <= now) {
+            world.tick(now);
+        }
     }
-    world.trace
+    worlds.into_iter().map(|(_, world)| world.trace).collect()
+}
+
+impl World {
+    fn new(scene: &Scene, busy: Rc<Cell<Micros>>, now: Micros) -> Self {
+        let mut estimator = Estimator::new(scene.start_bps, now);
+        estimator.set_demand(scene.demand);
+        Self {
+            chance: Chance(scene.seed),
+            estimator,
+            sender: Stalls::new(scene.seed + 1, scene),
+            receiver: Stalls::new(scene.seed + 2, scene),
+            seq: scene.first_seq,
+            busy,
+            way: VecDeque::new(),
+            base: None,
+            arrivals: VecDeque::new(),
+            told: 0,
+            back: Vec::new(),
+            media: VecDeque::new(),
+            free: now,
+            train: None,
+            trace: Trace::default(),
+            scene: scene.clone(),
+        }
+    }
 }
 
 impl World {
@@ -284,14 +375,16 @@ impl World {
             if now % (20 * MS) < TICK {
                 self.send(SOUND, now, resumes, false);
             }
-            self.pace(now, resumes);
+            if now % self.scene.grain < TICK {
+                self.pace(now, resumes);
+            }
         }
         if now % (10 * MS) < TICK {
             self.trace.looks.push(Look {
                 at: now,
                 bps: self.estimator.bps(),
                 acked: self.estimator.stats().acked_bps,
-                queue_ms: self.busy.saturating_sub(now) as f64 / 1e3,
+                queue_ms: self.busy.get().saturating_sub(now) as f64 / 1e3,
             });
         }
     }
@@ -342,7 +435,7 @@ impl World {
                 break;
             };
             self.send(size, now, leaves, false);
-            let since = self.free.max(now.saturating_sub(TICK));
+            let since = self.free.max(now.saturating_sub(self.scene.grain));
             self.free = since + size as u64 * 8_000_000 / self.estimator.pacing_bps();
         }
     }
@@ -352,17 +445,18 @@ impl World {
         self.seq = seq.wrapping_add(1);
         self.estimator.sent(seq, bytes, now, probe);
         let bps = self.scene.capacity_at(leaves);
-        self.busy = self.busy.max(leaves);
-        if self.busy - leaves > self.scene.queue_ms * MS {
+        let mut busy = self.busy.get().max(leaves);
+        if busy - leaves > self.scene.queue_ms * MS {
             return;
         }
         if bps < u64::MAX {
-            self.busy += bytes as u64 * 8_000_000 / bps;
+            busy += bytes as u64 * 8_000_000 / bps;
+            self.busy.set(busy);
         }
-        if self.chance.part() >= self.scene.loss {
+        if self.chance.part() >= self.scene.loss && !self.is_out(leaves) {
             let (from, longer) = self.scene.detour;
             let detour = if leaves >= from { longer } else { 0 };
-            let arrives = self.busy + self.scene.delay + detour;
+            let arrives = busy + self.scene.delay + detour;
             self.way.push_back((arrives, seq, bytes));
         }
     }
@@ -409,13 +503,17 @@ impl World {
         if self.chance.part() < self.scene.feedback_late {
             arrives += 150 * MS;
         }
-        if self.chance.part() < self.scene.feedback_lost {
+        if self.chance.part() < self.scene.feedback_lost || self.is_out(leaves) {
             return;
         }
         if self.chance.part() < self.scene.feedback_twice {
             self.back.push((arrives + 30 * MS, feedback.clone()));
         }
         self.back.push((arrives, feedback));
+    }
+
+    fn is_out(&self, now: Micros) -> bool {
+        (self.scene.outage.0..self.scene.outage.1).contains(&now)
     }
 
     fn listen(&mut self, now: Micros) {

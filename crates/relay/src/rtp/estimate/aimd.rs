@@ -11,6 +11,9 @@ use crate::Micros;
 
 /// What of the acknowledged rate is left by a decrease. Less: room to drain; more: rate. The draft's 0.85.
 pub(super) const BETA: f64 = 0.85;
+/// A link that narrows shows its new rate at once, but so does a stall that has not ended: so much of the longer measure counts
+/// at least.
+const NOT_YET: f64 = 0.5;
 /// Increase per second where nothing is known of the capacity: the draft's 1.08.
 const GROWTH: f64 = 0.08;
 /// Increase per second near the capacity, as parts of the rate, whatever a packet per response time would be.
@@ -39,6 +42,11 @@ const IN_VAIN: u32 = 2;
 /// The effect of a decrease is waited for so long, besides a round trip.
 const SETTLE: Micros = 200_000;
 const SETTLE_LONG: Micros = 500_000;
+/// A queue takes twice its length to drain when half of what the link carries is sent ([`LEAST_BETA`]). Gone after less than
+/// this part of its length, besides a round trip, it was none.
+const SOONEST: f64 = 1.5;
+/// A decrease stands alone if for so long, besides two round trips, there was none.
+const ALONE: Micros = 1_000_000;
 
 /// What is known when a rate is decided.
 #[derive(Debug, Clone, Copy)]
@@ -101,7 +109,10 @@ pub(super) struct Aimd {
     /// When, and what stood.
     decreased: Option<(Micros, f64)>,
     in_vain: u32,
-    /// What was acknowledged before the first of them.
+    /// The last decrease is the first for a while, so what drains after it is not due to one before.
+    alone: bool,
+    /// The rate, and what was acknowledged, before the last decrease that was not in vain.
+    before: f64,
     proven: f64,
     /// Where to go on when the queue is drained.
     drain_to: Option<f64>,
@@ -116,6 +127,8 @@ impl Aimd {
             changed: now,
             decreased: None,
             in_vain: 0,
+            alone: false,
+            before: bps,
             proven: 0.0,
             drain_to: None,
             capacity: None,
@@ -149,6 +162,11 @@ impl Aimd {
         if facts.standing_ms < STANDS {
             self.in_vain = 0;
         }
+        if self.was_no_queue(facts, now) {
+            self.bps = self.bps.max(self.before);
+            self.decreased = None;
+            self.drain_to = None;
+        }
         let settled = self.settled(facts.round_trip + SETTLE, now);
         if !settled || facts.signal != Signal::Normal || facts.standing_ms >= STANDS {
             self.state = State::Hold;
@@ -175,10 +193,23 @@ impl Aimd {
         facts.standing_ms > LONG && !draining && self.settled(facts.round_trip + SETTLE_LONG, now)
     }
 
+    /// What stood at the last decrease is gone sooner than any link could have sent it on: everything stood still.
+    fn was_no_queue(&self, facts: &Facts, now: Micros) -> bool {
+        let Some((at, stood)) = self.decreased else {
+            return false;
+        };
+        let soonest = facts.round_trip + (SOONEST * stood * 1000.0) as Micros;
+        self.alone
+            && self.drain_to.is_some()
+            && facts.standing_ms < DRAINED
+            && now.saturating_sub(at) < soonest
+    }
+
     fn decrease(&mut self, facts: &Facts, now: Micros) -> bool {
         let stood = self.decreased.map_or(0.0, |(_, stood)| stood);
         let stays = self.drain_to.is_some() && facts.standing_ms > DRAINS * stood;
         self.in_vain = if stays { self.in_vain + 1 } else { 0 };
+        self.alone = self.settled(2 * facts.round_trip + ALONE, now);
         self.decreased = Some((now, facts.standing_ms));
         self.state = State::Decrease;
         if self.in_vain >= IN_VAIN {
@@ -188,7 +219,9 @@ impl Aimd {
             return true;
         }
         let acked = facts.acked_now.unwrap_or(self.bps);
+        let acked = acked.max(NOT_YET * facts.acked.unwrap_or(0.0));
         if self.in_vain == 0 {
+            self.before = self.bps;
             self.proven = acked.min(self.bps);
         }
         self.capacity = Some(Capacity::learn(self.capacity, acked));
@@ -272,6 +305,23 @@ mod tests {
         assert_eq!(run(&mut aimd, &long, 0, 0).0, 650_000.0);
         let (bps, _) = run(&mut aimd, &FACTS, 400_000, 0);
         assert!((850_000.0..880_000.0).contains(&bps), "{bps}");
+    }
+
+    #[test]
+    fn what_is_gone_sooner_than_it_could_drain_was_no_queue() {
+        for (after, expected) in [(300_000, 2e6), (400_000, 650_000.0)] {
+            let mut aimd = Aimd::new(2e6, 0);
+            let long = Facts {
+                standing_ms: 180.0,
+                ..FACTS
+            };
+            assert_eq!(run(&mut aimd, &long, 0, 0).0, 650_000.0);
+            let gone = Facts {
+                signal: Signal::Under,
+                ..FACTS
+            };
+            assert_eq!(run(&mut aimd, &gone, after, 0).0, expected);
+        }
     }
 
     #[test]
