@@ -7,14 +7,13 @@
 //! A receiver's request for a key frame (`PLI`) is ignored: it speaks for the browser's decoder, which is not used; the
 //! control message `key` is what counts (`docs/ref/links.md`).
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grove_frame::Header;
 
-use super::assemble::Assembler;
+use super::assemble::Making;
 use super::egress::{Egress, Sums};
 use super::rtcp;
 use super::session::{OfferError, Output, Session, SessionEvent};
@@ -25,8 +24,6 @@ use crate::Micros;
 pub const MAX_SLOTS: usize = 64;
 /// Slots are asked for in steps of so many, since each step costs an exchange of descriptions.
 const STEP: usize = 4;
-/// Layers in the making: those of all streams that a browser sends.
-const LAYERS: usize = 16;
 
 /// What a link needs to know of its surroundings.
 #[derive(Debug, Clone)]
@@ -85,8 +82,7 @@ pub struct RtpLink {
     /// What was answered, and to which offer.
     answered: Option<(String, String)>,
     start: (Instant, Micros),
-    /// By SSRC.
-    making: BTreeMap<u32, Assembler>,
+    making: Making,
     /// Pairs that were asked for.
     asked: usize,
     open: bool,
@@ -111,7 +107,7 @@ impl RtpLink {
             theirs: ice_ufrag(offer).unwrap_or_default().to_owned(),
             answered: None,
             start: (now, micros),
-            making: BTreeMap::new(),
+            making: Making::default(),
             asked: 0,
             open: false,
         }
@@ -174,6 +170,7 @@ impl RtpLink {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.making.expire(self.micros(now));
         if self
             .session_at
             .is_none_or(|at| at.is_some_and(|at| at <= now))
@@ -252,10 +249,7 @@ impl RtpLink {
             SessionEvent::Control(text) => return Some(LinkEvent::Text(text)),
             SessionEvent::Sound(sealed) => return Some(LinkEvent::Frame(sealed)),
             SessionEvent::Packet(ssrc, packet) => {
-                if self.making.len() >= LAYERS && !self.making.contains_key(&ssrc) {
-                    self.making.clear();
-                }
-                let whole = self.making.entry(ssrc).or_default().add(&packet);
+                let whole = self.making.add(ssrc, &packet, at);
                 return whole.map(|(_, sealed)| LinkEvent::Frame(sealed));
             }
             SessionEvent::Closed => return Some(LinkEvent::Closed),
