@@ -93,3 +93,25 @@ fn a_link_by_rtp_that_closes_is_lost_at_once() {
     };
     assert_eq!(sim.events.iter().filter(lost).count(), 1);
 }
+
+fn losses(sim: &Sim) -> usize {
+    let lost = |(_, event): &&(u64, Event)| matches!(event, Event::Lost { peer: 2, .. });
+    sim.events.iter().filter(lost).count()
+}
+
+#[test]
+fn a_peer_whose_messages_stand_is_not_silent_while_anything_authentic_comes() {
+    let mut sim = call(&[(CAMERA, 2_000_000)], 3_000_000);
+    sim.run(1_000);
+    sim.peers.get_mut(&2).expect("there").mute = true;
+    for _ in 0..60 {
+        sim.input(2, Input::Heard);
+        sim.run(50);
+    }
+    assert_eq!(losses(&sim), 0);
+    sim.run(2_000);
+    assert_eq!(losses(&sim), 1, "then nothing comes at all");
+    sim.input(2, Input::Heard);
+    sim.run(2_000);
+    assert_eq!(losses(&sim), 2, "once per silence");
+}

@@ -19,11 +19,15 @@ use super::rtcp;
 use super::session::{OfferError, Output, Session, SessionEvent};
 use super::srtp::Open;
 use crate::Micros;
+use crate::frame::MS;
 
 /// Most pairs of slots of one link (`docs/ref/links.md`).
 pub const MAX_SLOTS: usize = 64;
 /// Slots are asked for in steps of so many, since each step costs an exchange of descriptions.
 const STEP: usize = 4;
+
+/// How often is said that something authentic came: as often as heartbeats go out.
+const HEARD: Micros = 50 * MS;
 
 /// What a link needs to know of its surroundings.
 #[derive(Debug, Clone)]
@@ -39,6 +43,8 @@ pub struct Config {
 pub enum LinkEvent {
     /// Control messages and frames may go both ways.
     Open,
+    /// Something authentic came: each [`HEARD`] at most.
+    Heard,
     /// A control message.
     Text(String),
     /// A sealed frame, if it is one. Frames of one layer come in any order.
@@ -86,6 +92,10 @@ pub struct RtpLink {
     /// Pairs that were asked for.
     asked: usize,
     open: bool,
+    /// Something authentic came that was not told yet.
+    heard: bool,
+    /// When that was told.
+    told_at: Micros,
 }
 
 /// The ICE user name in a description.
@@ -110,6 +120,8 @@ impl RtpLink {
             making: Making::default(),
             asked: 0,
             open: false,
+            heard: false,
+            told_at: 0,
         }
     }
 
@@ -164,6 +176,7 @@ impl RtpLink {
             return;
         };
         if let Some(compound) = open.rtcp(datagram, &mut self.compound) {
+            self.heard = true;
             rtcp::read(compound, |feedback| self.egress.handle(feedback, at));
         }
     }
@@ -195,6 +208,9 @@ impl RtpLink {
         }
         if let Some(bps) = self.egress.bandwidth() {
             return Todo::Event(LinkEvent::Bandwidth(bps));
+        }
+        if self.is_heard(at) {
+            return Todo::Event(LinkEvent::Heard);
         }
         while self.session_at.is_none() {
             let event = match self.session.poll_output() {
@@ -232,6 +248,16 @@ impl RtpLink {
         )
     }
 
+    /// Is it time to say so? What came sooner after the last time shows nothing new.
+    fn is_heard(&mut self, at: Micros) -> bool {
+        let due = self.open && at.saturating_sub(self.told_at) >= HEARD;
+        let heard = std::mem::take(&mut self.heard) && due;
+        if heard {
+            self.told_at = at;
+        }
+        heard
+    }
+
     fn note(&mut self, event: SessionEvent, at: Micros) -> Option<LinkEvent> {
         match event {
             SessionEvent::Slot(names) => self.egress.add_slot(names, at),
@@ -250,7 +276,11 @@ impl RtpLink {
             SessionEvent::Sound(sealed) => return Some(LinkEvent::Frame(sealed)),
             SessionEvent::Packet(ssrc, packet) => {
                 let whole = self.making.add(ssrc, &packet, at);
-                return whole.map(|(_, sealed)| LinkEvent::Frame(sealed));
+                if let Some((_, sealed)) = whole {
+                    return Some(LinkEvent::Frame(sealed));
+                }
+                self.heard = true;
+                return self.is_heard(at).then_some(LinkEvent::Heard);
             }
             SessionEvent::Closed => return Some(LinkEvent::Closed),
         }
