@@ -66,6 +66,9 @@ pub enum Incoming {
 pub enum Input {
     /// A message came.
     Came(Incoming),
+    /// Something authentic came that is no message (yet): a part of one, or what the connection sends by itself. The link is
+    /// not silent. More often than each 50 ms it says nothing new.
+    Heard,
     /// Of all that was handed to the link, so many bytes have not left yet.
     Unsent(usize),
     /// By RTP: what the way to the peer carries, bit/s.
@@ -314,6 +317,7 @@ impl Relay {
         match input {
             Input::Came(Incoming::Frame(sealed)) => room.frame(node, sealed, common, now),
             Input::Came(Incoming::Text(text)) => room.text(node, &text, common, now),
+            Input::Heard => room.heard(node, common, now),
             Input::Unsent(bytes) => room.unsent(node, bytes, common, now),
             Input::Bandwidth(bps) => room.estimated(node, bps, common, now),
             Input::Closed => room.close(node, None, common, now),

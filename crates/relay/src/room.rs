@@ -217,6 +217,14 @@ impl RoomState {
         peer.pump(common, now);
     }
 
+    /// Something authentic came on the peer's link, if no message.
+    pub(crate) fn heard(&mut self, node: Node, common: &Common, now: Micros) {
+        let peer = self.peers.get_mut(&node);
+        if let Some(link) = peer.and_then(|peer| peer.link.as_mut()) {
+            link.alive(common, now);
+        }
+    }
+
     /// What the way to a peer carries, bit/s.
     pub(crate) fn estimated(&mut self, node: Node, bps: u64, common: &mut Common, now: Micros) {
         let Some(peer) = self.peers.get_mut(&node) else {

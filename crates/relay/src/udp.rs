@@ -477,6 +477,7 @@ impl Port {
             LinkEvent::Closed => return self.remove(key, relay, now),
             LinkEvent::Text(text) => Input::Came(Incoming::Text(text)),
             LinkEvent::Frame(sealed) => Input::Came(Incoming::Frame(sealed)),
+            LinkEvent::Heard => Input::Heard,
             LinkEvent::Bandwidth(bps) => Input::Bandwidth(bps),
         };
         if let Some(link) = entry.link {

@@ -7,26 +7,27 @@
 //! A receiver's request for a key frame (`PLI`) is ignored: it speaks for the browser's decoder, which is not used; the
 //! control message `key` is what counts (`docs/ref/links.md`).
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grove_frame::Header;
 
-use super::assemble::Assembler;
+use super::assemble::Making;
 use super::egress::{Egress, Sums};
 use super::rtcp;
 use super::session::{OfferError, Output, Session, SessionEvent};
 use super::srtp::Open;
 use crate::Micros;
+use crate::frame::MS;
 
 /// Most pairs of slots of one link (`docs/ref/links.md`).
 pub const MAX_SLOTS: usize = 64;
 /// Slots are asked for in steps of so many, since each step costs an exchange of descriptions.
 const STEP: usize = 4;
-/// Layers in the making: those of all streams that a browser sends.
-const LAYERS: usize = 16;
+
+/// How often is said that something authentic came: as often as heartbeats go out.
+const HEARD: Micros = 50 * MS;
 
 /// What a link needs to know of its surroundings.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub struct Config {
 pub enum LinkEvent {
     /// Control messages and frames may go both ways.
     Open,
+    /// Something authentic came: each [`HEARD`] at most.
+    Heard,
     /// A control message.
     Text(String),
     /// A sealed frame, if it is one. Frames of one layer come in any order.
@@ -85,11 +88,14 @@ pub struct RtpLink {
     /// What was answered, and to which offer.
     answered: Option<(String, String)>,
     start: (Instant, Micros),
-    /// By SSRC.
-    making: BTreeMap<u32, Assembler>,
+    making: Making,
     /// Pairs that were asked for.
     asked: usize,
     open: bool,
+    /// Something authentic came that was not told yet.
+    heard: bool,
+    /// When that was told.
+    told_at: Micros,
 }
 
 /// The ICE user name in a description.
@@ -111,9 +117,11 @@ impl RtpLink {
             theirs: ice_ufrag(offer).unwrap_or_default().to_owned(),
             answered: None,
             start: (now, micros),
-            making: BTreeMap::new(),
+            making: Making::default(),
             asked: 0,
             open: false,
+            heard: false,
+            told_at: 0,
         }
     }
 
@@ -168,12 +176,14 @@ impl RtpLink {
             return;
         };
         if let Some(compound) = open.rtcp(datagram, &mut self.compound) {
+            self.heard = true;
             rtcp::read(compound, |feedback| self.egress.handle(feedback, at));
         }
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.making.expire(self.micros(now));
         if self
             .session_at
             .is_none_or(|at| at.is_some_and(|at| at <= now))
@@ -198,6 +208,9 @@ impl RtpLink {
         }
         if let Some(bps) = self.egress.bandwidth() {
             return Todo::Event(LinkEvent::Bandwidth(bps));
+        }
+        if self.is_heard(at) {
+            return Todo::Event(LinkEvent::Heard);
         }
         while self.session_at.is_none() {
             let event = match self.session.poll_output() {
@@ -235,6 +248,16 @@ impl RtpLink {
         )
     }
 
+    /// Is it time to say so? What came sooner after the last time shows nothing new.
+    fn is_heard(&mut self, at: Micros) -> bool {
+        let due = self.open && at.saturating_sub(self.told_at) >= HEARD;
+        let heard = std::mem::take(&mut self.heard) && due;
+        if heard {
+            self.told_at = at;
+        }
+        heard
+    }
+
     fn note(&mut self, event: SessionEvent, at: Micros) -> Option<LinkEvent> {
         match event {
             SessionEvent::Slot(names) => self.egress.add_slot(names, at),
@@ -252,11 +275,12 @@ impl RtpLink {
             SessionEvent::Control(text) => return Some(LinkEvent::Text(text)),
             SessionEvent::Sound(sealed) => return Some(LinkEvent::Frame(sealed)),
             SessionEvent::Packet(ssrc, packet) => {
-                if self.making.len() >= LAYERS && !self.making.contains_key(&ssrc) {
-                    self.making.clear();
+                let whole = self.making.add(ssrc, &packet, at);
+                if let Some((_, sealed)) = whole {
+                    return Some(LinkEvent::Frame(sealed));
                 }
-                let whole = self.making.entry(ssrc).or_default().add(&packet);
-                return whole.map(|(_, sealed)| LinkEvent::Frame(sealed));
+                self.heard = true;
+                return self.is_heard(at).then_some(LinkEvent::Heard);
             }
             SessionEvent::Closed => return Some(LinkEvent::Closed),
         }

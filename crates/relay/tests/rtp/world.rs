@@ -20,6 +20,8 @@ pub struct Counts {
     pub bandwidth: Vec<u64>,
     pub control: Vec<(usize, String)>,
     pub open: usize,
+    /// Whose links said that something authentic came.
+    pub heard: Vec<usize>,
     /// Batches of more than one datagram.
     pub batches: usize,
     /// Frames that came from clients.
@@ -247,6 +249,7 @@ impl World {
     fn note(&mut self, n: usize, event: LinkEvent) {
         match event {
             LinkEvent::Open => self.counts.open += 1,
+            LinkEvent::Heard => self.counts.heard.push(n),
             LinkEvent::Frame(sealed) => self.forward(n, &sealed),
             LinkEvent::Bandwidth(bps) => self.counts.bandwidth.push(bps),
             LinkEvent::Text(text) => self.counts.control.push((n, text)),
