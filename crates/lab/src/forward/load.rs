@@ -34,7 +34,7 @@ const BEAT: Duration = Duration::from_millis(50);
 /// A peer that sends all the time says so less often.
 const SENDERS_BEAT: Duration = Duration::from_millis(500);
 /// What an edge may carry, beside what the stream takes.
-const RATE_FACTOR: f64 = 1.5;
+const RATE_FACTOR: f64 = 4.0;
 /// The publisher's number; receivers follow.
 const PUBLISHER: u16 = 1;
 
@@ -176,8 +176,7 @@ async fn call(task: &Task) -> Result<Count, Failure> {
     while let Some(tally) = receiving.join_next().await {
         tallies.push(tally??);
     }
-    let mut sent = joined(publisher)??;
-    sent.retain(|frame| (begin..end).contains(&frame.at));
+    let sent = joined(publisher)??;
     let (packets, bytes) = (task.shape.packets(), task.shape.frame_bytes());
     let bytes = match server {
         // The floor's packets have no header of a frame of their own, only its bytes.
@@ -187,7 +186,7 @@ async fn call(task: &Task) -> Result<Count, Failure> {
     if !tallies.iter().any(Tally::has_any) {
         return Err("nothing came to anybody".into());
     }
-    let mut count = Count::of(&tallies, &sent, packets, bytes);
+    let mut count = Count::of(&tallies, &sent, begin..end, packets, bytes);
     count.links_lost = links_lost;
     Ok(count)
 }
@@ -354,7 +353,7 @@ async fn receive(
         let note = &mut |came: Came| match came {
             Came::Packet { seq, payload } => match shape::read(&payload, shape.is_audio()) {
                 Some((number, bytes)) => tally.came(number, seq, bytes, clock.micros()),
-                None => tally.other(),
+                None => tally.other(clock.micros()),
             },
             Came::Text(text) => {
                 beats.hear(&text);
@@ -384,7 +383,7 @@ async fn receive_plainly(
                 Some((place, payload)) => {
                     tally.came(place.number, place.part.into(), payload, clock.micros());
                 }
-                None => tally.other(),
+                None => tally.other(clock.micros()),
             }
         }
     }

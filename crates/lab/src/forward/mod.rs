@@ -162,6 +162,7 @@ pub fn run_part(part: &Part) -> Result<(), LabError> {
 struct Outcome {
     /// Seconds of processor time while it was counted.
     cpu: f64,
+    seconds: f64,
     /// Resident bytes before anybody came, and at the end.
     rss: (u64, u64),
     count: Count,
@@ -177,6 +178,14 @@ impl Outcome {
     fn memory(&self) -> f64 {
         let grown = self.rss.1 as f64 - self.rss.0 as f64;
         grown / self.count.receivers.max(1) as f64
+    }
+
+    /// Percent of the frames that the publisher, on a busy machine, was too late to send.
+    fn not_sent(&self, shape: Shape) -> f64 {
+        let due = self.seconds * f64::from(shape.frames_per_second());
+        let sent = self.count.frames_due as f64 / self.count.receivers.max(1) as f64;
+        // The window may hold one frame more or less.
+        (100.0 * (due - sent - 1.0) / due).max(0.0)
     }
 
     fn delay(&self, q: f64) -> Option<f64> {
@@ -384,6 +393,7 @@ fn measure(
         .map_err(|e| LabError::CannotRun(format!("the load's report: {e}")))?;
     Ok(Outcome {
         cpu: used,
+        seconds: seconds as f64,
         rss: (before, after),
         count,
     })
@@ -431,7 +441,12 @@ fn measures<'a>(shape: Shape, of: impl Fn(Subject) -> Option<&'a Outcome>) -> Ve
         for (name, q) in [("delay_p50", 0.5), ("delay_p99", 0.99)] {
             measures.extend(outcome.delay(q).map(|delay| named(name, "ms", delay)));
         }
+        let forwarded = count.packets_came.max(1) as f64;
+        let (twice, other) = (count.packets_twice as f64, count.packets_other as f64);
+        measures.push(named("packets_again", "%", 100.0 * twice / forwarded));
+        measures.push(named("packets_of_padding", "%", 100.0 * other / forwarded));
         measures.push(named("links_lost", "1", count.links_lost as f64));
+        measures.push(named("frames_not_sent", "%", outcome.not_sent(shape)));
     }
     if let (Some(grove), Some(janus)) = (of(Subject::Grove), of(Subject::Janus)) {
         let name = format!("{}_janus_over_grove", shape.name());
@@ -522,6 +537,7 @@ mod tests {
     fn outcome(cpu: f64, packets: usize) -> Outcome {
         Outcome {
             cpu,
+            seconds: 0.1,
             rss: (10 << 20, 15 << 20),
             count: Count {
                 receivers: 50,

@@ -1,6 +1,7 @@
 //! What came to one receiver, and what that is beside what was sent.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,9 +19,10 @@ struct Came {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tally {
     frames: BTreeMap<u32, Came>,
-    twice: usize,
-    /// Packets in which no frame was: probes.
-    other: usize,
+    /// When packets came again.
+    twice: Vec<u64>,
+    /// When packets came in which no frame was: probes.
+    other: Vec<u64>,
 }
 
 impl Tally {
@@ -28,7 +30,7 @@ impl Tally {
     pub(crate) fn came(&mut self, number: u32, seq: u64, bytes: usize, at: u64) {
         let frame = self.frames.entry(number).or_default();
         if frame.seqs.contains(&seq) {
-            self.twice += 1;
+            self.twice.push(at);
             return;
         }
         frame.seqs.push(seq);
@@ -36,9 +38,9 @@ impl Tally {
         frame.at = at;
     }
 
-    /// A packet came in which no frame is.
-    pub(crate) fn other(&mut self) {
-        self.other += 1;
+    /// A packet came in which no frame is, at `at` microseconds.
+    pub(crate) fn other(&mut self, at: u64) {
+        self.other.push(at);
     }
 
     /// Whether anything of any frame came.
@@ -67,7 +69,7 @@ pub(crate) struct Count {
     pub packets_lost: usize,
     /// Packets of these frames that came, each once.
     pub packets_came: usize,
-    /// Packets that came again, and without a frame, over the whole run.
+    /// Packets that came again, and those in which there was no frame, while it was counted.
     pub packets_twice: usize,
     pub packets_other: usize,
     /// From the publisher's first packet to a receiver's last, of whole frames, milliseconds, sorted.
@@ -77,8 +79,20 @@ pub(crate) struct Count {
 }
 
 impl Count {
-    /// Counts what came of `sent`, frames of `packets` packets and `bytes` bytes.
-    pub(crate) fn of(tallies: &[Tally], sent: &[Sent], packets: usize, bytes: usize) -> Self {
+    /// Counts what came of the frames that were sent in `window`, of `packets` packets and `bytes` bytes each.
+    pub(crate) fn of(
+        tallies: &[Tally],
+        sent: &[Sent],
+        window: Range<u64>,
+        packets: usize,
+        bytes: usize,
+    ) -> Self {
+        let within = |at: &&u64| window.contains(*at);
+        let sent: Vec<Sent> = sent
+            .iter()
+            .copied()
+            .filter(|frame| window.contains(&frame.at))
+            .collect();
         let mut count = Count {
             receivers: tallies.len(),
             frames_due: sent.len() * tallies.len(),
@@ -87,9 +101,9 @@ impl Count {
         };
         let piece = bytes.div_ceil(packets);
         for tally in tallies {
-            count.packets_twice += tally.twice;
-            count.packets_other += tally.other;
-            for frame in sent {
+            count.packets_twice += tally.twice.iter().filter(within).count();
+            count.packets_other += tally.other.iter().filter(within).count();
+            for frame in &sent {
                 let Some(came) = tally.frames.get(&frame.number) else {
                     count.packets_lost += packets;
                     continue;
@@ -122,6 +136,8 @@ impl Count {
 mod tests {
     use super::*;
 
+    const ALL: Range<u64> = 0..u64::MAX;
+
     fn sent(numbers: std::ops::Range<u32>) -> Vec<Sent> {
         let frame = |number: u32| Sent {
             number,
@@ -148,8 +164,9 @@ mod tests {
     }
 
     #[test]
-    fn all_that_was_sent_and_came_is_no_loss() {
-        let count = Count::of(&[whole(0..10), whole(0..10)], &sent(2..8), 2, 200);
+    fn frames_of_the_window_that_came_whole_are_no_loss() {
+        let tallies = [whole(0..10), whole(0..10)];
+        let count = Count::of(&tallies, &sent(0..20), 2000..8000, 2, 200);
         assert_eq!((count.frames_due, count.frames_whole), (12, 12));
         assert_eq!((count.packets_due, count.packets_came), (24, 24));
         assert_eq!((count.packet_loss(), count.frame_loss()), (0.0, 0.0));
@@ -160,7 +177,7 @@ mod tests {
     fn a_missing_packet_costs_its_frame_and_a_missing_frame_all_its_packets() {
         let mut tally = whole(0..4);
         tally.came(5, 10, 100, 6000);
-        let count = Count::of(&[tally], &sent(0..6), 2, 200);
+        let count = Count::of(&[tally], &sent(0..6), ALL, 2, 200);
         assert_eq!((count.frames_whole, count.packets_lost), (4, 3));
         assert_eq!(count.packets_came, 9);
         assert_eq!(count.packet_loss(), 25.0);
@@ -172,10 +189,22 @@ mod tests {
         let mut tally = Tally::default();
         tally.came(0, 7, 100, 500);
         tally.came(0, 7, 100, 900);
-        let count = Count::of(&[tally], &sent(0..1), 2, 200);
+        let count = Count::of(&[tally], &sent(0..1), ALL, 2, 200);
         assert_eq!((count.packets_came, count.packets_twice), (1, 1));
         assert_eq!((count.frames_whole, count.packets_lost), (0, 1));
         assert!(count.delays_ms.is_empty());
+    }
+
+    #[test]
+    fn padding_and_repetitions_count_while_it_is_counted() {
+        let mut tally = whole(0..2);
+        for at in [100, 500, 900] {
+            tally.other(at);
+            tally.came(0, 0, 100, at);
+        }
+        let count = Count::of(&[tally], &sent(0..2), 400..600, 2, 200);
+        assert_eq!((count.packets_other, count.packets_twice), (1, 1));
+        assert_eq!(count.frames_due, 0);
     }
 
     #[test]
@@ -184,7 +213,7 @@ mod tests {
         for part in 0..3 {
             tally.came(0, part, if part < 2 { 67 } else { 66 }, 3000);
         }
-        let count = Count::of(&[tally], &sent(0..1), 2, 200);
+        let count = Count::of(&[tally], &sent(0..1), ALL, 2, 200);
         assert_eq!((count.frames_whole, count.packets_lost), (1, 0));
         assert_eq!(count.packets_came, 3);
     }
