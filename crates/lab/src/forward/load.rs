@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::floor::{Place, Plan};
 use super::janus::Gateway;
-use super::peer::{Came, Peer};
+use super::peer::{Arrivals, Came, Peer};
 use super::relay::Orders;
 use super::shape::{self, Shape, TAG};
 use super::tally::{Count, Sent, Tally};
@@ -33,8 +33,8 @@ const HANDSHAKES: usize = 8;
 const BEAT: Duration = Duration::from_millis(50);
 /// A peer that sends all the time says so less often.
 const SENDERS_BEAT: Duration = Duration::from_millis(500);
-/// What an edge may carry, beside what the stream takes.
-const RATE_FACTOR: f64 = 4.0;
+/// What an edge may carry, beside what the stream takes: nothing is to be left out for want of it.
+const RATE_FACTOR: f64 = 2.0;
 /// The publisher's number; receivers follow.
 const PUBLISHER: u16 = 1;
 
@@ -82,6 +82,7 @@ pub(crate) fn run(task: &Task) -> Result<(), Failure> {
 
 async fn call(task: &Task) -> Result<Count, Failure> {
     let clock = Clock(Instant::now());
+    let arrivals = Arc::<Arrivals>::default();
     let (over, ending) = watch::channel(false);
     let n = task.shape.receivers();
     let mut sockets = Vec::new();
@@ -125,19 +126,25 @@ async fn call(task: &Task) -> Result<Count, Failure> {
     let mut receiving = JoinSet::new();
     if let Server::Floor { .. } = server {
         for socket in sockets {
-            receiving.spawn(receive_plainly(socket, clock, ending.clone()));
+            receiving.spawn(receive_plainly(
+                socket,
+                Arc::clone(&arrivals),
+                clock,
+                ending.clone(),
+            ));
         }
     } else {
         let mut connecting = JoinSet::new();
         let turns = Arc::new(Semaphore::new(HANDSHAKES));
         for number in (PUBLISHER + 1..).take(n) {
             let (task, server, turns) = (task.clone(), server.clone(), Arc::clone(&turns));
-            let ending = ending.clone();
+            let (arrivals, ending) = (Arc::clone(&arrivals), ending.clone());
             let (up, is_up) = oneshot::channel();
             receiving.spawn(async move {
-                let _turn = turns.acquire_owned().await?;
-                let peer = timeout(PATIENCE, subscribe(&task, &server, number)).await??;
-                drop(_turn);
+                let turn = turns.acquire_owned().await?;
+                let peer =
+                    timeout(PATIENCE, subscribe(&task, &server, number, &arrivals)).await??;
+                drop(turn);
                 let _ = up.send(());
                 receive(peer, &server, task.shape, clock, ending).await
             });
@@ -164,11 +171,11 @@ async fn call(task: &Task) -> Result<Count, Failure> {
     };
     let lost_before = lost(&server);
     sleep(WARM_UP).await;
-    let begin = clock.micros();
+    let (begin, before) = (clock.micros(), arrivals.sum());
     println!("{BEGIN}");
     sleep(Duration::from_secs(task.seconds)).await;
     println!("{END}");
-    let end = clock.micros();
+    let (end, after) = (clock.micros(), arrivals.sum());
     sleep(TAIL).await;
     let links_lost = lost(&server) - lost_before;
     over.send(true)?;
@@ -188,6 +195,8 @@ async fn call(task: &Task) -> Result<Count, Failure> {
     }
     let mut count = Count::of(&tallies, &sent, begin..end, packets, bytes);
     count.links_lost = links_lost;
+    count.datagrams = after.0 - before.0;
+    count.bytes = after.1 - before.1;
     Ok(count)
 }
 
@@ -279,7 +288,7 @@ fn kind(shape: Shape) -> MediaKind {
 }
 
 async fn connect_publisher(task: &Task, server: &Server) -> Result<Peer, Failure> {
-    let mut peer = Peer::bind(task.address).await?;
+    let mut peer = Peer::bind(task.address, &Arc::default()).await?;
     match server {
         Server::Floor { .. } => return Err("the floor has no connections".into()),
         Server::Grove(orders) => {
@@ -302,8 +311,13 @@ async fn connect_publisher(task: &Task, server: &Server) -> Result<Peer, Failure
     Ok(peer)
 }
 
-async fn subscribe(task: &Task, server: &Server, number: u16) -> Result<Peer, Failure> {
-    let mut peer = Peer::bind(task.address).await?;
+async fn subscribe(
+    task: &Task,
+    server: &Server,
+    number: u16,
+    arrivals: &Arc<Arrivals>,
+) -> Result<Peer, Failure> {
+    let mut peer = Peer::bind(task.address, arrivals).await?;
     match server {
         Server::Floor { .. } => return Err("the floor has no connections".into()),
         Server::Grove(orders) => {
@@ -353,7 +367,8 @@ async fn receive(
         let note = &mut |came: Came| match came {
             Came::Packet { seq, payload } => match shape::read(&payload, shape.is_audio()) {
                 Some((number, bytes)) => tally.came(number, seq, bytes, clock.micros()),
-                None => tally.other(clock.micros()),
+                // Padding.
+                None => {}
             },
             Came::Text(text) => {
                 beats.hear(&text);
@@ -368,6 +383,7 @@ async fn receive(
 /// Receives the floor's packets, unopened, until the end.
 async fn receive_plainly(
     socket: UdpSocket,
+    arrivals: Arc<Arrivals>,
     clock: Clock,
     mut ending: watch::Receiver<bool>,
 ) -> Result<Tally, Failure> {
@@ -379,11 +395,9 @@ async fn receive_plainly(
             _ = ending.changed() => return Ok(tally),
         }
         while let Ok(length) = socket.try_recv(&mut bytes) {
-            match Place::read(&bytes[..length]) {
-                Some((place, payload)) => {
-                    tally.came(place.number, place.part.into(), payload, clock.micros());
-                }
-                None => tally.other(clock.micros()),
+            arrivals.add(length);
+            if let Some((place, payload)) = Place::read(&bytes[..length]) {
+                tally.came(place.number, place.part.into(), payload, clock.micros());
             }
         }
     }

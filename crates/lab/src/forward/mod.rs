@@ -442,9 +442,12 @@ fn measures<'a>(shape: Shape, of: impl Fn(Subject) -> Option<&'a Outcome>) -> Ve
             measures.extend(outcome.delay(q).map(|delay| named(name, "ms", delay)));
         }
         let forwarded = count.packets_came.max(1) as f64;
-        let (twice, other) = (count.packets_twice as f64, count.packets_other as f64);
-        measures.push(named("packets_again", "%", 100.0 * twice / forwarded));
-        measures.push(named("packets_of_padding", "%", 100.0 * other / forwarded));
+        let again = 100.0 * count.packets_twice as f64 / forwarded;
+        measures.push(named("packets_again", "%", again));
+        let all = count.datagrams as f64 / forwarded;
+        measures.push(named("datagrams_per_packet", "1", all));
+        let bytes = count.bytes as f64 / forwarded;
+        measures.push(named("bytes_per_packet", "bytes", bytes));
         measures.push(named("links_lost", "1", count.links_lost as f64));
         measures.push(named("frames_not_sent", "%", outcome.not_sent(shape)));
     }

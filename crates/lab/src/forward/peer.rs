@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -39,6 +40,28 @@ pub(crate) enum PeerError {
     Ended,
 }
 
+/// All that came to the sockets of all receivers, connected or not: what a server sends beside packets is in it.
+#[derive(Debug, Default)]
+pub(crate) struct Arrivals {
+    datagrams: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Arrivals {
+    pub(crate) fn add(&self, bytes: usize) {
+        self.datagrams.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Datagrams and their bytes.
+    pub(crate) fn sum(&self) -> (usize, usize) {
+        (
+            self.datagrams.load(Ordering::Relaxed),
+            self.bytes.load(Ordering::Relaxed),
+        )
+    }
+}
+
 /// What came.
 #[derive(Debug)]
 pub(crate) enum Came {
@@ -58,6 +81,7 @@ pub(crate) struct Peer {
     connected: bool,
     open: bool,
     seq: u64,
+    arrivals: Arc<Arrivals>,
 }
 
 fn crypto() -> Arc<CryptoProvider> {
@@ -70,8 +94,8 @@ fn misfit(error: impl std::fmt::Display) -> PeerError {
 }
 
 impl Peer {
-    /// A peer at a free port of `address`.
-    pub(crate) async fn bind(address: IpAddr) -> Result<Self, PeerError> {
+    /// A peer at a free port of `address`, whose datagrams are counted in `arrivals`.
+    pub(crate) async fn bind(address: IpAddr, arrivals: &Arc<Arrivals>) -> Result<Self, PeerError> {
         let socket = UdpSocket::bind((address, 0)).await?;
         let local = socket.local_addr()?;
         let now = Instant::now();
@@ -93,6 +117,7 @@ impl Peer {
             connected: false,
             open: false,
             seq: 0,
+            arrivals: Arc::clone(arrivals),
         })
     }
 
@@ -196,6 +221,7 @@ impl Peer {
         }
         let mut bytes = [0; DATAGRAM];
         while let Ok((length, from)) = self.socket.try_recv_from(&mut bytes) {
+            self.arrivals.add(length);
             let datagram = bytes.get(..length).unwrap_or_default();
             if let Ok(receive) = Receive::new(Protocol::Udp, from, self.local, datagram) {
                 self.rtc

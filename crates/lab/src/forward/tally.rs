@@ -21,8 +21,6 @@ pub(crate) struct Tally {
     frames: BTreeMap<u32, Came>,
     /// When packets came again.
     twice: Vec<u64>,
-    /// When packets came in which no frame was: probes.
-    other: Vec<u64>,
 }
 
 impl Tally {
@@ -36,11 +34,6 @@ impl Tally {
         frame.seqs.push(seq);
         frame.bytes += bytes;
         frame.at = at;
-    }
-
-    /// A packet came in which no frame is, at `at` microseconds.
-    pub(crate) fn other(&mut self, at: u64) {
-        self.other.push(at);
     }
 
     /// Whether anything of any frame came.
@@ -69,9 +62,11 @@ pub(crate) struct Count {
     pub packets_lost: usize,
     /// Packets of these frames that came, each once.
     pub packets_came: usize,
-    /// Packets that came again, and those in which there was no frame, while it was counted.
+    /// Packets that came again while it was counted.
     pub packets_twice: usize,
-    pub packets_other: usize,
+    /// Everything that came to the receivers' sockets meanwhile, and its bytes.
+    pub datagrams: usize,
+    pub bytes: usize,
     /// From the publisher's first packet to a receiver's last, of whole frames, milliseconds, sorted.
     pub delays_ms: Vec<f64>,
     /// Links that the server gave up meanwhile.
@@ -102,7 +97,6 @@ impl Count {
         let piece = bytes.div_ceil(packets);
         for tally in tallies {
             count.packets_twice += tally.twice.iter().filter(within).count();
-            count.packets_other += tally.other.iter().filter(within).count();
             for frame in &sent {
                 let Some(came) = tally.frames.get(&frame.number) else {
                     count.packets_lost += packets;
@@ -196,15 +190,13 @@ mod tests {
     }
 
     #[test]
-    fn padding_and_repetitions_count_while_it_is_counted() {
+    fn repetitions_count_while_it_is_counted() {
         let mut tally = whole(0..2);
         for at in [100, 500, 900] {
-            tally.other(at);
             tally.came(0, 0, 100, at);
         }
         let count = Count::of(&[tally], &sent(0..2), 400..600, 2, 200);
-        assert_eq!((count.packets_other, count.packets_twice), (1, 1));
-        assert_eq!(count.frames_due, 0);
+        assert_eq!((count.packets_twice, count.frames_due), (1, 0));
     }
 
     #[test]
