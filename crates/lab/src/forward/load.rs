@@ -365,11 +365,12 @@ async fn receive(
             Instant::now() + TAIL / 4
         };
         let note = &mut |came: Came| match came {
-            Came::Packet { seq, payload } => match shape::read(&payload, shape.is_audio()) {
-                Some((number, bytes)) => tally.came(number, seq, bytes, clock.micros()),
-                // Padding.
-                None => {}
-            },
+            Came::Packet { seq, payload } => {
+                // What is of no frame is padding.
+                if let Some((number, bytes)) = shape::read(&payload, shape.is_audio()) {
+                    tally.came(number, seq, bytes, clock.micros());
+                }
+            }
             Came::Text(text) => {
                 beats.hear(&text);
             }
