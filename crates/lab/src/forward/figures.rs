@@ -15,8 +15,9 @@ const GOAL_MEMORY: f64 = 102_400.0;
 /// One server under one load.
 #[derive(Debug, Clone)]
 pub(super) struct Outcome {
-    /// Seconds of processor time while it was counted.
+    /// Seconds of the server's processor time while it was counted.
     pub cpu: f64,
+    /// How long that was meant to be.
     pub seconds: f64,
     /// Resident bytes before anybody came, and at the end.
     pub rss: (u64, u64),

@@ -5,10 +5,11 @@
 
 use clap::ValueEnum;
 use grove_frame::{Header, Kind};
-use grove_relay::rtp::PAYLOAD;
 
-/// Bytes of a frame in one packet of video: the relay's own split, behind one byte of VP8 descriptor. With RTP header,
+/// Bytes of RTP payload in a packet of video: as many as the relay puts into one when it splits a frame. With RTP header,
 /// extensions and SRTP tag that is a datagram of about 1200 bytes.
+const PAYLOAD: usize = 1150;
+/// Bytes of a frame in it: behind one byte of VP8 descriptor.
 const PIECE: usize = PAYLOAD - 1;
 /// Bytes of a frame of sound: a datagram of about 120 bytes.
 const SOUND: usize = 76;
