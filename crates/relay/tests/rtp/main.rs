@@ -3,6 +3,7 @@
 
 mod client;
 mod forwarding;
+mod hostile;
 mod links;
 mod net;
 mod udp;
