@@ -48,7 +48,7 @@ impl Caught {
         Seal::new(self.profile, &ours.key, &ours.salt)
     }
 
-    /// For the RTCP that comes.
+    /// For the RTCP that comes, and for RTP of who has just begun to send.
     pub fn open(&self) -> Option<Open> {
         let (_, theirs) = self.ours_and_theirs();
         Open::new(self.profile, &theirs.key, &theirs.salt)

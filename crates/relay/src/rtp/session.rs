@@ -11,7 +11,7 @@
 //! The relay's address is in the answer; the browser's are learned from its checks, those in its offer are ignored. Bytes
 //! that come cost at most this connection. Repair and feedback of what comes are str0m's.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -26,6 +26,7 @@ use str0m::{Candidate, Event, IceConnectionState, Input, Output as RtcOutput, Rt
 use super::egress::SlotNames;
 use super::keys::{Caught, Place, catching};
 use super::packet::{Packet, sound};
+use super::srtp::Open;
 
 /// Bytes of SDP in an offer. One with 64 pairs of tracks takes 150 kB.
 const OFFER_BYTES: usize = 256 << 10;
@@ -33,8 +34,9 @@ const OFFER_BYTES: usize = 256 << 10;
 const TRACKS: usize = 160;
 /// Characters of a control message (`docs/ref/links.md`).
 const CONTROL_BYTES: usize = 4096;
-/// Incoming streams (SSRCs) remembered, a browser has one per layer.
-const STREAMS: usize = 64;
+/// Incoming streams (SSRCs) remembered. A browser has two per layer, one of them for repetitions.
+const STREAMS: usize = 256;
+
 /// Why an offer is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OfferError {
@@ -98,6 +100,11 @@ pub struct Session {
     slots: Vec<Slot>,
     place: Place,
     secured: bool,
+    /// Looks at who begins to send, once the connection is secured.
+    open: Option<Open>,
+    /// Incoming SSRCs that are proven, and str0m knows whose they are.
+    proven: BTreeSet<Ssrc>,
+    scratch: Vec<u8>,
     /// Of incoming SSRCs: is it sound?
     sounds: HashMap<Ssrc, bool>,
     /// Where the connection goes at present: from one of our addresses to the browser's.
@@ -145,6 +152,9 @@ impl Session {
             slots: Vec::new(),
             place,
             secured: false,
+            open: None,
+            proven: BTreeSet::new(),
+            scratch: Vec::new(),
             sounds: HashMap::new(),
             path: None,
             control: None,
@@ -259,9 +269,49 @@ impl Session {
         if !self.rtc.accepts(&input) {
             return false;
         }
+        let beginner = match self.beginner(datagram) {
+            Ok(beginner) => beginner,
+            Err(Forged) => return false,
+        };
         // An error is about this datagram; one that ends the connection shows in `is_alive`.
         let taken = self.rtc.handle_input(input).is_ok();
+        if let Some(ssrc) = beginner {
+            self.remember(ssrc);
+        }
         taken && datagram.first().is_some_and(|&first| first < 4)
+    }
+
+    /// The SSRC of a packet of RTP, if it is one that begins. str0m gives a track to whatever names it before it looks whether
+    /// that is genuine, so what begins is looked at here.
+    fn beginner(&mut self, datagram: &[u8]) -> Result<Option<Ssrc>, Forged> {
+        if !is_rtp(datagram) {
+            return Ok(None);
+        }
+        let ssrc = datagram.get(8..).and_then(<[u8]>::first_chunk);
+        let ssrc = Ssrc::from(u32::from_be_bytes(*ssrc.ok_or(Forged)?));
+        if self.proven.contains(&ssrc) {
+            return Ok(None);
+        }
+        let open = self.open.as_ref().ok_or(Forged)?;
+        if self.proven.len() < STREAMS && open.begins(datagram, &mut self.scratch) {
+            Ok(Some(ssrc))
+        } else {
+            Err(Forged)
+        }
+    }
+
+    /// What begins may stand in another's place, which is to prove itself anew.
+    fn remember(&mut self, ssrc: Ssrc) {
+        self.proven.insert(ssrc);
+        let mut api = self.rtc.direct_api();
+        let mut known = BTreeSet::new();
+        for main in &self.proven {
+            if let Some(stream) = api.stream_rx(main) {
+                known.insert(*main);
+                known.extend(stream.rtx());
+            }
+        }
+        self.proven.retain(|ssrc| known.contains(ssrc));
     }
 
     /// Time has passed.
@@ -346,6 +396,7 @@ impl Session {
         if let Some(caught) = self.place.get()
             && !std::mem::replace(&mut self.secured, true)
         {
+            self.open = caught.open();
             self.events.push_back(SessionEvent::Secured(caught.clone()));
         }
     }
@@ -379,6 +430,14 @@ impl Session {
         self.sounds.insert(ssrc, audio);
         Some(audio)
     }
+}
+
+/// Nobody with the keys made this.
+struct Forged;
+
+/// RFC 5761 section 4.
+fn is_rtp(datagram: &[u8]) -> bool {
+    matches!(datagram, [128..=191, second, ..] if !(192..=223).contains(second))
 }
 
 /// RFC 7983.

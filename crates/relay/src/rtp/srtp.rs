@@ -1,5 +1,5 @@
-//! SRTP and SRTCP (RFC 3711, RFC 7714) as far as a sender of media needs it: packets of its own sealed, and the RTCP that
-//! comes back opened.
+//! SRTP and SRTCP (RFC 3711, RFC 7714) as far as a sender of media needs it: packets of its own sealed, the RTCP that comes
+//! back opened, and the first packets of whoever begins to send looked at.
 //!
 //! The module owns the derivation of session keys from what DTLS-SRTP agreed on (RFC 5764), the layout of protected packets
 //! and the window against replays. Numbers of RTP are the caller's: under one key no two packets may be sealed with the same
@@ -200,6 +200,17 @@ fn xor(bytes: &mut [u8], with: &[u8]) {
     }
 }
 
+/// Bytes of a packet's header, with contributing sources and extension (RFC 3550 section 5.1).
+fn rtp_head(packet: &[u8]) -> Option<usize> {
+    let first = *packet.first()?;
+    let head = 12 + 4 * usize::from(first & 15);
+    if first & 0x10 == 0 {
+        return Some(head);
+    }
+    let words = u16::from_be_bytes(*packet.get(head + 2..)?.first_chunk()?);
+    Some(head + 4 + 4 * usize::from(words))
+}
+
 /// The whole of AES-GCM's associated data for SRTCP: the head and the index with its bit above.
 fn rtcp_aad(head: &[u8; RTCP_HEAD], word: [u8; 4]) -> Aad<[u8; RTCP_HEAD + 4]> {
     let mut aad = [0; RTCP_HEAD + 4];
@@ -348,8 +359,9 @@ impl Heard {
     }
 }
 
-/// What comes: the RTCP of the other direction.
+/// What comes: the RTCP of the other direction, and proof of who begins to send RTP.
 pub struct Open {
+    rtp: Session,
     session: Session,
     /// By SSRC.
     heard: Vec<Heard>,
@@ -366,9 +378,39 @@ impl Open {
     /// `None`: the lengths are not the profile's.
     pub fn new(profile: Profile, master_key: &[u8], master_salt: &[u8]) -> Option<Self> {
         Some(Self {
+            rtp: Session::derive(profile, master_key, master_salt, 0)?,
             session: Session::derive(profile, master_key, master_salt, 3)?,
             heard: Vec::new(),
         })
+    }
+
+    /// Is this packet of RTP genuine, if its sender has just begun, so that its rollover counter is 0? What is in it is put into
+    /// `out`, in place of what that held, and is nothing to use: replays are not looked for.
+    pub fn begins(&self, datagram: &[u8], out: &mut Vec<u8>) -> bool {
+        out.clear();
+        self.rtp_body(datagram, out).is_some()
+    }
+
+    fn rtp_body(&self, datagram: &[u8], out: &mut Vec<u8>) -> Option<()> {
+        let (header, rest) = datagram.split_at_checked(rtp_head(datagram)?)?;
+        match &self.rtp.key {
+            Key::Gcm(key) => {
+                let ssrc = u32::from_be_bytes(*datagram.get(8..)?.first_chunk()?);
+                let index = u16::from_be_bytes(*datagram.get(2..)?.first_chunk()?);
+                let (body, tag) = rest.split_last_chunk::<GCM_TAG>()?;
+                out.resize(body.len(), 0);
+                let nonce = self.rtp.nonce(ssrc, index.into());
+                key.open_separate_gather(nonce, Aad::from(header), body, tag, out)
+                    .ok()
+            }
+            Key::Cm(keys) => {
+                let (signed, tag) = datagram.split_last_chunk::<SHA1_TAG>()?;
+                out.extend_from_slice(signed);
+                out.extend_from_slice(&[0; 4]);
+                let expected = hmac::sign(&keys.1, out);
+                verify_slices_are_equal(&expected.as_ref()[..SHA1_TAG], tag).ok()
+            }
+        }
     }
 
     /// The RTCP in a datagram, put into `out` in place of what it held. `None`: it is forged, cut, not encrypted, came before,

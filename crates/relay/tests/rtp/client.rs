@@ -53,7 +53,7 @@ pub struct Client {
     pub sender: u16,
     pub generation: u16,
     video: Option<Mid>,
-    audio: Option<Mid>,
+    pub audio: Option<Mid>,
     channel: Option<ChannelId>,
     want_key: bool,
     layers: [Layer; 2],

@@ -4,6 +4,7 @@
 
 mod client;
 mod forwarding;
+mod hostile;
 mod links;
 mod net;
 mod srtp;

@@ -26,6 +26,8 @@ pub struct Counts {
     pub batches: usize,
     /// Frames that came from clients.
     pub frames: usize,
+    /// Those of them that are sound.
+    pub sounds: usize,
 }
 
 pub struct World {
@@ -260,6 +262,7 @@ impl World {
     fn forward(&mut self, from: usize, sealed: &Bytes) {
         self.counts.frames += 1;
         let header = Header::decode(sealed).expect("a header");
+        self.counts.sounds += usize::from(matches!(header.kind, Kind::Audio { .. }));
         for to in 0..self.clients.len() {
             let wanted = self.routes.get(&(from, to)).is_some_and(|(layer, sound)| {
                 let audio = matches!(header.kind, Kind::Audio { .. });

@@ -118,6 +118,7 @@ fn packets_of_aes_gcm_are_those_of_rfc_7714() {
     seal_of(Profile::AeadAes128Gcm, 0x5d4).rtcp(&mut packet);
     assert_eq!(packet, sealed);
     let mut open = Open {
+        rtp: quid_pro_quo(Profile::AeadAes128Gcm),
         session: quid_pro_quo(Profile::AeadAes128Gcm),
         heard: Vec::new(),
     };
@@ -282,6 +283,40 @@ proptest! {
         prop_assert_eq!(open.rtcp(&[&packet[..], &tail].concat(), &mut out), None);
         prop_assert!(out.is_empty() && open.heard.is_empty());
         prop_assert_eq!(open.rtcp(&packet, &mut out), Some(&plain[..]));
+    }
+
+    #[test]
+    fn a_first_packet_of_rtp_is_known_and_no_bent_or_cut_one(
+        profile in 0usize..3,
+        extension: bool,
+        body in prop::collection::vec(any::<u8>(), 0..100),
+        cut in any::<prop::sample::Index>(),
+        bit in any::<prop::sample::Index>(),
+    ) {
+        let (seal, open) = pair(PROFILES[profile]);
+        let mut packet = vec![0x80, 96, 0xff, 0xfe, 0, 0, 0, 1, 0, 0, 0, 9];
+        if extension {
+            packet[0] |= 0x10;
+            packet.extend([0xbe, 0xde, 0, 1, 0x10, 7, 0, 0]);
+        }
+        let head = packet.len();
+        packet.extend(&body);
+        let mut later = packet.clone();
+        seal.rtp(9, 0xfffe, head, &mut packet, 0);
+        seal.rtp(9, 0x1_fffe, head, &mut later, 0);
+        let mut out = Vec::new();
+        prop_assert!(open.begins(&packet, &mut out));
+        prop_assert!(!open.begins(&later, &mut out));
+        prop_assert!(!open.begins(&packet[..cut.index(packet.len())], &mut out));
+        let bit = bit.index(8 * packet.len());
+        packet[bit / 8] ^= 1 << (bit % 8);
+        prop_assert!(!open.begins(&packet, &mut out));
+    }
+
+    #[test]
+    fn no_bytes_are_taken_for_rtp(profile in 0usize..3, bytes: Vec<u8>) {
+        let (_, open) = pair(PROFILES[profile]);
+        prop_assert!(!open.begins(&bytes, &mut Vec::new()));
     }
 
     #[test]

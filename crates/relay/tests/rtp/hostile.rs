@@ -1,0 +1,33 @@
+//! What strangers, and members that mean harm, may send to a link.
+
+use crate::net::CLEAN;
+use crate::world::{RELAY, World, address};
+
+/// A packet of RTP that nobody sealed, with the name of a track under this id.
+fn forged(ssrc: u32, payload_type: u8, id: u8, mid: &str) -> Vec<u8> {
+    let mut extension = vec![id << 4 | (mid.len() as u8 - 1)];
+    extension.extend(mid.bytes());
+    extension.resize(extension.len().next_multiple_of(4), 0);
+    let mut packet = vec![0x90, payload_type, 0, 7, 0, 0, 0, 1];
+    packet.extend(ssrc.to_be_bytes());
+    packet.extend([0xbe, 0xde, 0, extension.len() as u8 / 4]);
+    packet.extend(extension);
+    packet.extend([9; 40]);
+    packet
+}
+
+#[test]
+fn a_forged_packet_that_names_a_track_takes_nothing_from_it() {
+    let mut world = World::new(CLEAN, 81, &[(true, 0), (false, 1)]);
+    world.sound = true;
+    world.run(10_000);
+    let mid = world.clients[0].audio.expect("a track").to_string();
+    for id in 1..=14 {
+        let packet = forged(900_000 + u32::from(id), 111, id, &mid);
+        world.net.send(address(0), RELAY.into(), packet, world.now);
+    }
+    world.run(100);
+    let before = world.counts.sounds;
+    world.run(2_000);
+    assert!(world.counts.sounds >= before + 99, "a sound each 20 ms");
+}
