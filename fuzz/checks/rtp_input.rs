@@ -329,7 +329,7 @@ pub fn check(script: &[u8]) -> usize {
 }
 
 fn offer(sent: &mut Sent, packet: &Packet, down: &mut Down) {
-    if let Some((header, frame)) = sent.assembler.add(packet) {
+    if let Some((header, frame)) = sent.assembler.add(packet, down.now) {
         assert_eq!(Header::decode(&frame), Some(header));
         assert!(frame.len() <= MAX_FRAME_BYTES);
         assert!(sent.whole.insert(packet.time), "a frame came out twice");
