@@ -17,7 +17,7 @@ pub struct Probe {
     pub packets_at_least: usize,
 }
 
-/// Length of a train, us; twice that after one that showed nothing, up to four times: radio hands packets on in bunches, which
+/// Length of a train, us; twice that after one that came whole and showed nothing, up to four times: radio hands packets on in bunches, which
 /// cut short trains in two. Longer: more is queued if it does not get through. Shorter: lost in the grain of arrival times.
 const LENGTH: f64 = 20_000.0;
 const STRETCH: u32 = 2;
@@ -71,15 +71,22 @@ impl Train {
         self.own.0 >= self.probe.packets_at_least && self.own.1 >= self.probe.bytes
     }
 
+    fn is_complete(&self) -> bool {
+        self.came as f64 >= COMPLETE * self.packets as f64
+            && self.came_bytes as f64 >= COMPLETE * self.bytes as f64
+    }
+
     /// The rate that got through. `None`: nothing can be told.
     fn result(&self) -> Option<f64> {
         let (_, from, to) = self.arrivals?;
         let sent_us = self.departures.1.saturating_sub(self.departures.0) as f64;
         let came_us = to.saturating_sub(from) as f64;
-        let complete = self.came as f64 >= COMPLETE * self.packets as f64
-            && self.came_bytes as f64 >= COMPLETE * self.bytes as f64;
         let patience = PATIENCE as f64;
-        if !complete || sent_us <= 0.0 || came_us <= 0.0 || sent_us > patience || came_us > patience
+        if !self.is_complete()
+            || sent_us <= 0.0
+            || came_us <= 0.0
+            || sent_us > patience
+            || came_us > patience
         {
             return None;
         }
@@ -220,6 +227,9 @@ impl Probes {
         }
         let train = self.train.take()?;
         let Some(result) = train.result() else {
+            if train.is_complete() {
+                self.stretch = (self.stretch + 1).min(STRETCH);
+            }
             self.blur(now);
             return None;
         };
@@ -247,7 +257,6 @@ impl Probes {
 
     fn blur(&mut self, now: Micros) {
         self.blurred += 1;
-        self.stretch = (self.stretch + 1).min(STRETCH);
         if self.blurred < BLURRED {
             self.next = now + AGAIN;
         } else {
