@@ -218,6 +218,32 @@ fn a_pacer_that_looks_seldom_finds_a_bottleneck_as_well() {
 }
 
 #[test]
+fn radio_that_hands_packets_on_in_bunches_is_measured_as_well() {
+    for bunch in [5, 10, 20, 40] {
+        let radio = Scene {
+            bunch: bunch * MS,
+            ..Scene::new(Load::Greedy, 5_000_000)
+        };
+        let found = steady(&radio, 5_000_000);
+        println!("bunches of {bunch} ms: {found:.2?}");
+        assert!(
+            found.least >= 0.75 && found.queue_ms < 120.0,
+            "{bunch} {found:?}"
+        );
+        let wide = Scene {
+            start_bps: 300_000,
+            demand: 2_500_000,
+            capacity: vec![(0, 20_000_000)],
+            load: Load::Stream(2_000_000),
+            ..radio
+        };
+        let after = run(&wide, 20 * SECOND).first(0, |bps| bps > 2_500_000);
+        println!("bunches of {bunch} ms: from 300 kbit/s beyond 2.5 Mbit/s after {after:?} us");
+        assert!(after.is_some_and(|after| after < 5 * SECOND), "{bunch}");
+    }
+}
+
+#[test]
 fn loss_by_chance_is_not_taken_for_congestion() {
     for (loss, part) in [(0.02, 0.7), (0.05, 0.7), (0.10, 0.4), (0.20, 0.4)] {
         for bps in [600_000, 2_500_000] {

@@ -106,6 +106,8 @@ pub struct Scene {
     pub detour: (Micros, Micros),
     /// From when until when nothing gets through, either way.
     pub outage: (Micros, Micros),
+    /// The link hands on what it has only so often, as radio does; 0: at once.
+    pub bunch: Micros,
     /// From when until when somebody else downloads over the bottleneck.
     pub download: Option<(Micros, Micros)>,
     /// How much faster the receiver's clock runs.
@@ -147,6 +149,7 @@ impl Scene {
             grain: TICK,
             detour: (Micros::MAX, 0),
             outage: (0, 0),
+            bunch: 0,
             download: None,
             drift: 0.0,
             ignores: false,
@@ -456,7 +459,8 @@ impl World {
         if self.chance.part() >= self.scene.loss && !self.is_out(leaves) {
             let (from, longer) = self.scene.detour;
             let detour = if leaves >= from { longer } else { 0 };
-            let arrives = busy + self.scene.delay + detour;
+            let handed = busy.next_multiple_of(self.scene.bunch.max(1));
+            let arrives = handed + self.scene.delay + detour;
             self.way.push_back((arrives, seq, bytes));
         }
     }

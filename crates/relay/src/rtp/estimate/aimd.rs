@@ -163,7 +163,7 @@ impl Aimd {
             self.in_vain = 0;
         }
         if self.was_no_queue(facts, now) {
-            self.bps = self.bps.max(self.before);
+            self.bps = self.bps.max(self.before.min(facts.most));
             self.decreased = None;
             self.drain_to = None;
         }
@@ -215,7 +215,7 @@ impl Aimd {
         if self.in_vain >= IN_VAIN {
             self.in_vain = 0;
             self.drain_to = None;
-            self.bps = self.bps.max(self.proven);
+            self.bps = self.bps.max(self.proven.min(facts.most));
             return true;
         }
         let acked = facts.acked_now.unwrap_or(self.bps);
@@ -239,7 +239,7 @@ impl Aimd {
         if facts.standing_ms < DRAINED
             && let Some(to) = self.drain_to.take()
         {
-            self.bps = self.bps.max(to);
+            self.bps = self.bps.max(to.min(facts.most));
         }
         let response = (facts.round_trip + 100_000) as f64 / 1e6;
         let step = match self.capacity {
