@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::net::{CLEAN, HARSH, MILD, Path};
 use crate::world::World;
 
-/// One sender, three receivers of a layer and its sound, each with one pair of slots. The path is clean for the first
-/// second: a receiver that misses the very first packet of a slot does not know of it, and no NACK brings it.
+/// One sender, three receivers of a layer and its sound, each with one pair of slots. Nothing is lost in the
+/// first second: a receiver that misses the very first packet of a slot does not know of it, and no NACK brings it.
 fn room(path: Path, seed: u64, layer: u8) -> World {
     let mut world = World::new(
         CLEAN,
