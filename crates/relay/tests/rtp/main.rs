@@ -6,5 +6,6 @@ mod forwarding;
 mod hostile;
 mod links;
 mod net;
+mod offers;
 mod udp;
 mod world;
