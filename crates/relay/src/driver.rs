@@ -17,12 +17,12 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::command::{Command, Token};
+use crate::command::{Command, Node, Room, Token};
 use crate::event::{Event, Stats};
 use crate::relay::{
     Close, Incoming, Input, Link, Micros, Outgoing, Output, Refused, Relay, Settings,
 };
-use crate::udp::{Now, Port, Udp};
+use crate::udp::{Now, Port, Read, Udp};
 
 /// Bytes of messages that one link may have on the way to the task: four of the largest.
 const INBOUND_BYTES: usize = 1 << 20;
@@ -39,6 +39,7 @@ enum Message {
     Came(Link, Incoming, OwnedSemaphorePermit),
     Unsent(Link),
     Closed(Link),
+    Read(Read),
 }
 
 /// Why a link was not opened.
@@ -384,21 +385,39 @@ impl Driver {
     fn command(&mut self, command: Command) {
         let now = self.both();
         if let Command::Offer { room, peer, sdp } = command {
-            let answer = match &mut self.port {
-                Some(port) => port.offer((room, peer), &sdp, &mut self.relay, now),
-                None => String::new(),
-            };
-            let _ = self.events.send(Event::Answer {
-                room,
-                peer,
-                sdp: answer,
-            });
+            let port = self.port.as_mut();
+            if port.is_some_and(|port| port.offer((room, peer), sdp, &self.relay)) {
+                self.read_offers();
+            } else {
+                self.answer((room, peer), String::new());
+            }
             return;
         }
         self.relay.handle_command(command.clone(), now.micros);
         if let Some(port) = &mut self.port {
             port.ordered(&command, &mut self.relay, now);
         }
+    }
+
+    /// Has offers read that wait for it.
+    fn read_offers(&mut self) {
+        let now = self.both();
+        let Some(port) = &mut self.port else {
+            return;
+        };
+        while let Some(reading) = port.reading(&self.relay, now) {
+            let messages = self.messages.clone();
+            tokio::task::spawn_blocking(move || {
+                let read = reading.read();
+                if let Some(messages) = messages.upgrade() {
+                    let _ = messages.send(Message::Read(read));
+                }
+            });
+        }
+    }
+
+    fn answer(&self, (room, peer): (Room, Node), sdp: String) {
+        let _ = self.events.send(Event::Answer { room, peer, sdp });
     }
 
     fn handle(&mut self, message: Message) {
@@ -428,6 +447,14 @@ impl Driver {
                 self.links.remove(&link);
                 self.relay.handle_input(link, Input::Closed, now);
             }
+            Message::Read(read) => {
+                let now = self.both();
+                if let Some(port) = &mut self.port {
+                    let (peer, answer) = port.read(read, &mut self.relay, now);
+                    self.answer(peer, answer);
+                }
+                self.read_offers();
+            }
         }
     }
 
@@ -439,6 +466,12 @@ impl Driver {
                 Refused::Unknown => AttachError::Unknown,
                 Refused::Full | Refused::TooOften => AttachError::Full,
             })?;
+        let now = self.both();
+        if let Some(port) = &mut self.port
+            && let Some(peer) = self.relay.holder(token)
+        {
+            port.attached(peer, &mut self.relay, now);
+        }
         let shared = Arc::new(Shared {
             link,
             queued: AtomicUsize::new(0),

@@ -388,6 +388,11 @@ impl Relay {
         self.rooms.get(&room)?.peers.get(&peer)?.token
     }
 
+    /// Whose link this token opens.
+    pub(crate) fn holder(&self, token: Token) -> Option<(Room, Node)> {
+        self.tokens.get(&token).copied()
+    }
+
     /// Streams that a peer is to get, and the bit/s that they may take in all.
     pub fn demand(&self, room: Room, peer: Node) -> (usize, u64) {
         let peer = self.rooms.get(&room).and_then(|room| room.peers.get(&peer));

@@ -103,6 +103,11 @@ impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
         }
     }
 
+    /// Is it an address that some session has verified?
+    pub fn knows(&self, source: SocketAddr) -> bool {
+        self.by_address.contains_key(&source)
+    }
+
     /// Whose datagram is this?
     pub fn route(&self, source: SocketAddr, datagram: &[u8]) -> Route<K> {
         let by_address = || match self.by_address.get(&source) {

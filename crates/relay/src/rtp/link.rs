@@ -15,8 +15,9 @@ use grove_frame::Header;
 
 use super::assemble::Making;
 use super::egress::{Egress, Sums};
+use super::offer::{Offer, OfferError};
 use super::rtcp;
-use super::session::{OfferError, Output, Session, SessionEvent};
+use super::session::{Output, Session, SessionEvent};
 use super::srtp::Open;
 use crate::Micros;
 use crate::frame::MS;
@@ -25,9 +26,10 @@ use crate::frame::MS;
 pub const MAX_SLOTS: usize = 64;
 /// Slots are asked for in steps of so many, since each step costs an exchange of descriptions.
 const STEP: usize = 4;
-
 /// How often is said that something authentic came: as often as heartbeats go out.
 const HEARD: Micros = 50 * MS;
+/// What may still be done for a link that ends: sound and repetitions stand before its goodbye.
+const LAST_WORDS: usize = 1_024;
 
 /// What a link needs to know of its surroundings.
 #[derive(Debug, Clone)]
@@ -85,8 +87,8 @@ pub struct RtpLink {
     compound: Vec<u8>,
     /// The ICE user name of the offer: another connection of the browser's has another.
     theirs: String,
-    /// What was answered, and to which offer.
-    answered: Option<(String, String)>,
+    /// What was answered, and to which offer (its hash).
+    answered: Option<([u8; 32], String)>,
     start: (Instant, Micros),
     making: Making,
     /// Pairs that were asked for.
@@ -98,23 +100,16 @@ pub struct RtpLink {
     told_at: Micros,
 }
 
-/// The ICE user name in a description.
-fn ice_ufrag(sdp: &str) -> Option<&str> {
-    sdp.lines()
-        .find_map(|line| line.strip_prefix("a=ice-ufrag:"))
-        .map(str::trim_end)
-}
-
 impl RtpLink {
     /// A link for the connection that makes this offer. `now` and `micros` are the same moment.
-    pub fn new(config: &Config, offer: &str, now: Instant, micros: Micros) -> Self {
+    pub fn new(config: &Config, offer: &Offer, now: Instant, micros: Micros) -> Self {
         Self {
             session: Session::new(&config.candidates, now),
             session_at: None,
             egress: Egress::new(config.start_bps, micros),
             reports: None,
             compound: Vec::new(),
-            theirs: ice_ufrag(offer).unwrap_or_default().to_owned(),
+            theirs: offer.ufrag().to_owned(),
             answered: None,
             start: (now, micros),
             making: Making::default(),
@@ -125,15 +120,16 @@ impl RtpLink {
         }
     }
 
-    /// Is this an offer of the same connection?
-    pub fn is_same(&self, offer: &str) -> bool {
-        ice_ufrag(offer) == Some(&self.theirs)
+    /// The ICE user name in the browser's offers. One with another is not of this connection.
+    pub fn theirs(&self) -> &str {
+        &self.theirs
     }
 
     /// The answer, which names its offer. The same offer again gets the same answer: the first may have been lost.
-    pub fn accept(&mut self, offer: &str) -> Result<String, OfferError> {
+    pub fn accept(&mut self, offer: Offer) -> Result<String, OfferError> {
+        let hash = offer.hash();
         if let Some((former, answer)) = &self.answered
-            && former == offer
+            && *former == hash
         {
             return Ok(answer.clone());
         }
@@ -142,7 +138,7 @@ impl RtpLink {
         answer.push_str("a=grove-offer:");
         answer.push_str(&self.theirs);
         answer.push_str("\r\n");
-        self.answered = Some((offer.to_owned(), answer.clone()));
+        self.answered = Some((hash, answer.clone()));
         Ok(answer)
     }
 
@@ -330,6 +326,21 @@ impl RtpLink {
     pub fn close(&mut self) {
         self.session_at = None;
         self.session.close();
+    }
+
+    /// Closes it, for whoever will not poll it again: what is still to be sent, each with its datagrams.
+    pub fn farewell(&mut self, now: Instant) -> Vec<(Todo, Vec<u8>)> {
+        self.close();
+        let mut last = Vec::new();
+        for _ in 0..LAST_WORDS {
+            let mut out = Vec::new();
+            match self.poll(now, &mut out) {
+                todo @ Todo::Transmit { .. } => last.push((todo, out)),
+                Todo::Event(_) => {}
+                Todo::Timeout(_) => break,
+            }
+        }
+        last
     }
 
     fn micros(&self, now: Instant) -> Micros {

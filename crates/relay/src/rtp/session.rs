@@ -16,7 +16,6 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
-use str0m::change::SdpOffer;
 use str0m::channel::{ChannelConfig, ChannelId};
 use str0m::media::{Direction, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
@@ -25,28 +24,14 @@ use str0m::{Candidate, Event, IceConnectionState, Input, Output as RtcOutput, Rt
 
 use super::egress::SlotNames;
 use super::keys::{Caught, Place, catching};
+use super::offer::{Offer, OfferError};
 use super::packet::{Packet, sound};
 use super::srtp::Open;
 
-/// Bytes of SDP in an offer. One with 64 pairs of tracks takes 150 kB.
-const OFFER_BYTES: usize = 256 << 10;
-/// Tracks of a connection, both ways.
-const TRACKS: usize = 160;
 /// Characters of a control message (`docs/ref/links.md`).
 const CONTROL_BYTES: usize = 4096;
 /// Incoming streams (SSRCs) remembered. A browser has two per layer, one of them for repetitions.
 const STREAMS: usize = 256;
-
-/// Why an offer is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum OfferError {
-    /// Above 256 KiB, or 160 tracks.
-    #[error("the offer is too large")]
-    TooLarge,
-    /// No SDP, or one that does not fit the session.
-    #[error("the offer is not acceptable: {0}")]
-    Unacceptable(String),
-}
 
 /// Something that happened on the connection.
 #[derive(Debug)]
@@ -164,23 +149,10 @@ impl Session {
     }
 
     /// The answer to the browser's offer, the first or a further one.
-    pub fn accept(&mut self, offer: &str) -> Result<String, OfferError> {
-        let lines = || offer.lines();
-        let media = lines().filter(|line| line.starts_with("m=")).count();
-        if offer.len() > OFFER_BYTES || media > TRACKS {
-            return Err(OfferError::TooLarge);
-        }
-        let mut heard = String::with_capacity(offer.len());
-        for line in lines().filter(|line| !line.starts_with("a=candidate:")) {
-            heard.push_str(line);
-            heard.push_str("\r\n");
-        }
-        let offer = SdpOffer::from_sdp_string(&heard)
-            .map_err(|error| OfferError::Unacceptable(error.to_string()))?;
-        let mids = heard.lines().filter_map(|line| line.strip_prefix("a=mid:"));
+    pub fn accept(&mut self, offer: Offer) -> Result<String, OfferError> {
         self.lend_slots();
-        let answer = self.rtc.sdp_api().accept_offer(offer);
-        self.take_slots(mids);
+        let answer = self.rtc.sdp_api().accept_offer(offer.sdp);
+        self.take_slots(&offer.mids);
         answer
             .map(|answer| answer.to_sdp_string())
             .map_err(|error| OfferError::Unacceptable(error.to_string()))
@@ -196,8 +168,8 @@ impl Session {
     }
 
     /// Takes the slots away from str0m: those that were lent to it, and new ones, in the order of the offer.
-    fn take_slots<'a>(&mut self, mids: impl Iterator<Item = &'a str>) {
-        for mid in mids.map(Mid::from) {
+    fn take_slots(&mut self, mids: &[Mid]) {
+        for &mid in mids {
             let names = self.slot_names(mid);
             let mut api = self.rtc.direct_api();
             let stream = api.stream_tx_by_mid(mid, None);

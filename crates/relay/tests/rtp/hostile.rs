@@ -1,5 +1,7 @@
 //! What strangers, and members that mean harm, may send to a link.
 
+use grove_relay::rtp::Todo;
+
 use crate::net::CLEAN;
 use crate::world::{RELAY, World, address};
 
@@ -30,4 +32,25 @@ fn a_forged_packet_that_names_a_track_takes_nothing_from_it() {
     let before = world.counts.sounds;
     world.run(2_000);
     assert!(world.counts.sounds >= before + 99, "a sound each 20 ms");
+}
+
+#[test]
+fn the_goodbye_of_a_link_leaves_whatever_it_had_to_tell() {
+    let mut world = World::new(CLEAN, 82, &[(false, 1)]);
+    world.run(500);
+    world.clients[0].say("hello");
+    let mut came = false;
+    while let Ok(str0m::Output::Transmit(t)) = world.clients[0].rtc.poll_output() {
+        let (from, now) = (t.source, world.now);
+        world.links[0].handle_datagram(from, RELAY.into(), &t.contents, now);
+        came = true;
+    }
+    assert!(came);
+    for (todo, bytes) in world.links[0].farewell(world.now) {
+        if let Todo::Transmit { .. } = todo {
+            world.net.send(RELAY.into(), address(0), bytes, world.now);
+        }
+    }
+    world.run(100);
+    assert!(!world.clients[0].rtc.is_alive());
 }

@@ -7,6 +7,7 @@ mod forwarding;
 mod hostile;
 mod links;
 mod net;
+mod offers;
 mod srtp;
 mod udp;
 mod world;

@@ -15,33 +15,36 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::client::{Client, Sealed};
 
-const ROOM: u64 = 1;
+pub const ROOM: u64 = 1;
 const BOTH: Layers = Layers(0b11);
 
-fn token(peer: Node) -> Token {
+pub fn token(peer: Node) -> Token {
     Token([peer as u8; 16])
 }
 
-struct Browser {
-    client: Client,
-    socket: UdpSocket,
-    local: SocketAddr,
-    beats: u32,
+pub struct Browser {
+    pub client: Client,
+    pub socket: UdpSocket,
+    pub local: SocketAddr,
+    pub beats: u32,
 }
 
-struct Call {
-    handle: Handle,
-    events: UnboundedReceiver<Event>,
-    port: SocketAddr,
-    browsers: Vec<Browser>,
-    sealed: Sealed,
-    heard: Vec<Event>,
-    ticks: u64,
+/// A browser that waits for its answer.
+pub type Pending = (Browser, str0m::change::SdpPendingOffer);
+
+pub struct Call {
+    pub handle: Handle,
+    pub events: UnboundedReceiver<Event>,
+    pub port: SocketAddr,
+    pub browsers: Vec<Browser>,
+    pub sealed: Sealed,
+    pub heard: Vec<Event>,
+    pub ticks: u64,
 }
 
 impl Call {
     /// A relay, and browsers 1, 2, ... that are linked to it by RTP.
-    async fn new(browsers: Node) -> Self {
+    pub async fn new(browsers: Node) -> Self {
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let udp = Udp::bind(&[localhost], 0).expect("a free port");
         let port = udp.candidates()[0];
@@ -61,30 +64,8 @@ impl Call {
         });
         for peer in 1..=browsers {
             call.link(peer);
-            let socket = UdpSocket::bind((localhost, 0)).await.expect("a socket");
-            let local = socket.local_addr().expect("an address");
-            let mut client = Client::new(local, peer, Instant::now());
-            let (sdp, pending) = client.offer(true, 4);
-            call.order(Command::Offer {
-                room: ROOM,
-                peer,
-                sdp,
-            });
-            let answer = loop {
-                match call.events.recv().await.expect("a relay") {
-                    Event::Answer { peer: to, sdp, .. } if to == peer => break sdp,
-                    other => call.heard.push(other),
-                }
-            };
-            let (answer, name) = answer.split_once("a=grove-offer:").expect("a name");
-            assert!(!name.trim_end().is_empty());
-            client.answer(pending, answer);
-            call.browsers.push(Browser {
-                client,
-                socket,
-                local,
-                beats: 0,
-            });
+            let (browser, answer) = call.offer(peer).await;
+            call.answered(browser, &answer);
         }
         call.run_until(|call| {
             let up = |peer| call.heard.contains(&Event::Up { room: ROOM, peer });
@@ -94,11 +75,47 @@ impl Call {
         call
     }
 
-    fn order(&self, command: Command) {
+    /// A browser that offers, and what it is answered.
+    pub async fn offer(&mut self, peer: Node) -> (Pending, String) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("a socket");
+        let local = socket.local_addr().expect("an address");
+        let mut client = Client::new(local, peer, Instant::now());
+        let (sdp, pending) = client.offer(true, 4);
+        self.order(Command::Offer {
+            room: ROOM,
+            peer,
+            sdp,
+        });
+        let answer = loop {
+            match self.events.recv().await.expect("a relay") {
+                Event::Answer { peer: to, sdp, .. } if to == peer => break sdp,
+                other => self.heard.push(other),
+            }
+        };
+        let browser = Browser {
+            client,
+            socket,
+            local,
+            beats: 0,
+        };
+        ((browser, pending), answer)
+    }
+
+    /// The answer comes to the browser, which connects as time goes on.
+    pub fn answered(&mut self, (mut browser, pending): Pending, answer: &str) {
+        let (answer, name) = answer.split_once("a=grove-offer:").expect("a name");
+        assert!(!name.trim_end().is_empty());
+        browser.client.answer(pending, answer);
+        self.browsers.push(browser);
+    }
+
+    pub fn order(&self, command: Command) {
         self.handle.command(command);
     }
 
-    fn link(&self, peer: Node) {
+    pub fn link(&self, peer: Node) {
         self.order(Command::Link {
             room: ROOM,
             peer,
@@ -107,7 +124,7 @@ impl Call {
     }
 
     /// The stream of `from` goes to `to`.
-    fn edge(&self, from: Node, to: Node) {
+    pub fn edge(&self, from: Node, to: Node) {
         let stream = Stream::new(from, 0);
         self.order(Command::Parent {
             room: ROOM,
@@ -124,7 +141,7 @@ impl Call {
         });
     }
 
-    async fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
+    pub async fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
         let latest = Instant::now() + Duration::from_secs(30);
         while !done(self) {
             assert!(Instant::now() < latest, "nothing came of it in 30 s");
@@ -132,7 +149,7 @@ impl Call {
         }
     }
 
-    async fn step(&mut self) {
+    pub async fn step(&mut self) {
         self.ticks += 1;
         let beat = self.ticks.is_multiple_of(10);
         for browser in &mut self.browsers {
@@ -183,7 +200,7 @@ impl Browser {
         self.drain();
     }
 
-    fn drain(&mut self) {
+    pub fn drain(&mut self) {
         loop {
             match self.client.rtc.poll_output() {
                 Ok(str0m::Output::Transmit(t)) => {
@@ -196,7 +213,7 @@ impl Browser {
     }
 
     /// The sealed frames that came to the slots, in the order of their numbers. Half of one is none.
-    fn frames(&self) -> Vec<Vec<u8>> {
+    pub fn frames(&self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         let mut making: Option<(u64, Vec<u8>)> = None;
         for ((_, seq), got) in &self.client.got {
@@ -226,7 +243,7 @@ impl Browser {
 }
 
 /// Of these frames, how many are sound and how many pictures of the higher layer. Fails on one that its sender did not seal.
-fn count(frames: &[Vec<u8>], from: Node, sealed: &Sealed) -> (usize, usize) {
+pub fn count(frames: &[Vec<u8>], from: Node, sealed: &Sealed) -> (usize, usize) {
     let mut counts = (0, 0);
     for frame in frames {
         let header = Header::decode(frame).expect("a header");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grove_frame::{Header, Kind};
-use grove_relay::rtp::{Config, Demux, LinkEvent, Route, RtpLink, Todo};
+use grove_relay::rtp::{Config, Demux, LinkEvent, Offer, Route, RtpLink, Todo};
 
 use crate::client::{Client, FRAME, Got, Sealed};
 use crate::net::{Net, Path};
@@ -88,8 +88,9 @@ impl World {
             start_bps: 4_000_000,
         };
         let micros = self.now.duration_since(self.start).as_micros() as u64;
+        let offer = Offer::read(&offer).expect("an offer");
         let mut link = RtpLink::new(&config, &offer, self.now, micros);
-        let answer = link.accept(&offer).expect("an answer");
+        let answer = link.accept(offer).expect("an answer");
         client.answer(pending, &answer);
         self.demux.add(n, &link.ufrag());
         link.set_demand(10_000_000);
@@ -105,7 +106,8 @@ impl World {
     /// A further offer of a client: more slots.
     pub fn add_slots(&mut self, n: usize, slots: usize) {
         let (offer, pending) = self.clients[n].offer(false, slots);
-        let answer = self.links[n].accept(&offer).expect("an answer");
+        let offer = Offer::read(&offer).expect("an offer");
+        let answer = self.links[n].accept(offer).expect("an answer");
         self.clients[n].answer(pending, &answer);
         self.poll_link(n);
         self.poll_client(n);

@@ -1,149 +1,44 @@
-//! The UDP port: sockets, the links by RTP that come over it, and whose datagram is whose. Part of the driver; what a link is
-//! to the core stands there.
+//! The UDP port: the links by RTP that come over it, and whose datagram is whose. Part of the driver; what a link is to the core
+//! stands there, sockets in [`socket`].
 //!
-//! One port number on each of the machine's addresses, a socket each, so that an answer leaves from where the question came
-//! to. Sockets never wait to send: what the kernel does not take is lost, as on any network, and repaired by RTP. The packets of
-//! a frame leave in one system call, and what has come is taken in batches (segmentation offload, where the kernel has it). A peer has one
-//! link at most, and only where one was ordered; its offer comes through whoever gives the orders. Should a session panic,
-//! its link ends and no other.
+//! A peer has one link at most, and only where one was ordered; its offer comes through whoever gives the orders, and is read
+//! beside the relay's task ([`offers`]). A further connection of a peer takes the place of the one that it has once it is open.
+//! Should a session panic, its link ends and no other.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+mod answers;
+mod inbox;
+mod offers;
+mod socket;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
-
+use self::answers::Answers;
+pub(crate) use self::inbox::Datagram;
+use self::inbox::Inbox;
+use self::offers::{Offers, Outcome};
+pub(crate) use self::offers::{Read, Reading};
+pub use self::socket::Udp;
 use crate::command::{Command, Node, Room, Token};
 use crate::relay::{Incoming, Input, Link, Micros, Outgoing, Relay};
 use crate::rtp::{Config, Demux, LinkEvent, Route, RtpLink, Todo};
 
-/// Buffers filled by one system call, and the bytes of each: the kernel puts datagrams of one sender together.
-const BUFFERS: usize = 16;
-const BUFFER: usize = 1 << 16;
-/// What the kernel is asked to hold of datagrams for us, either way: 30 ms at 1 Gbit/s. It gives less to whom it does not trust.
-const KERNEL_BUFFER: usize = 4 << 20;
 /// What a link is believed to carry before it was measured, bit/s.
 const START_BPS: u64 = 3_000_000;
 /// How long a link may take from its offer to its control channel.
 const OPEN_WITHIN: Duration = Duration::from_secs(20);
-/// Plain STUN requests answered each second, in all and to one address: a request may be forged, and its answer is longer
-/// by 12 bytes.
-const ANSWERS: usize = 100;
-const ANSWERS_TO_ONE: u32 = 5;
+/// Links in the making, of all peers: each has up to a megabyte. With more the eldest goes; opening takes a second.
+const PENDING: usize = 128;
 
-/// The relay's UDP port, bound.
-#[derive(Debug)]
-pub struct Udp {
-    sockets: Vec<Socket>,
-    candidates: Vec<SocketAddr>,
-}
+/// Whose a link is.
+pub(crate) type Peer = (Room, Node);
 
-#[derive(Debug)]
-struct Socket {
-    local: SocketAddr,
-    socket: UdpSocket,
-    state: UdpSocketState,
-}
-
-impl Socket {
-    fn bind(address: (IpAddr, u16)) -> io::Result<Self> {
-        let socket = std::net::UdpSocket::bind(address)?;
-        let state = UdpSocketState::new((&socket).into())?;
-        // Less than asked for is no reason to go without.
-        let _ = state.set_send_buffer_size((&socket).into(), KERNEL_BUFFER);
-        let _ = state.set_recv_buffer_size((&socket).into(), KERNEL_BUFFER);
-        socket.set_nonblocking(true)?;
-        Ok(Self {
-            local: socket.local_addr()?,
-            socket: UdpSocket::from_std(socket)?,
-            state,
-        })
-    }
-
-    /// Sends datagrams of `size` bytes each, the last may be shorter.
-    fn send(&self, destination: SocketAddr, datagrams: &[u8], size: usize) {
-        for batch in datagrams.chunks(size * self.state.max_gso_segments()) {
-            let transmit = Transmit {
-                destination,
-                ecn: None,
-                contents: batch,
-                segment_size: (batch.len() > size).then_some(size),
-                src_ip: None,
-            };
-            let _ = self.socket.try_io(Interest::WRITABLE, || {
-                self.state.try_send((&self.socket).into(), &transmit)
-            });
-        }
-    }
-
-    /// Takes as much as one system call gives: how many buffers it filled.
-    fn receive(
-        &self,
-        buffers: &mut [Vec<u8>; BUFFERS],
-        heads: &mut [RecvMeta; BUFFERS],
-    ) -> io::Result<usize> {
-        let mut slices = buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
-        self.socket.try_io(Interest::READABLE, || {
-            self.state.recv((&self.socket).into(), &mut slices, heads)
-        })
-    }
-}
-
-impl Udp {
-    /// Takes `port` on each of these addresses that has it free; 0: any port, the same on all. An error when no address has
-    /// it. To be called on a Tokio runtime.
-    pub fn bind(addresses: &[IpAddr], port: u16) -> io::Result<Self> {
-        let mut sockets = Vec::new();
-        let mut port = port;
-        let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for &address in addresses {
-            match Socket::bind((address, port)) {
-                Ok(socket) => {
-                    port = socket.local.port();
-                    sockets.push(socket);
-                }
-                Err(error) => failed = error,
-            }
-        }
-        if sockets.is_empty() {
-            return Err(failed);
-        }
-        let candidates = sockets.iter().map(|socket| socket.local).collect();
-        Ok(Self {
-            sockets,
-            candidates,
-        })
-    }
-
-    /// With further addresses under which browsers reach it.
-    #[must_use]
-    pub fn with_public(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
-        self.candidates.extend(addresses);
-        self
-    }
-
-    /// Where browsers are told to send to.
-    pub fn candidates(&self) -> &[SocketAddr] {
-        &self.candidates
-    }
-}
-
-/// Names a link: whose it is.
-type Key = (Room, Node);
-
-#[derive(Debug)]
-pub(crate) struct Datagram {
-    socket: usize,
-    source: SocketAddr,
-    bytes: Bytes,
-}
+/// Names a link. A peer may have two, one that is open and one in the making; the last number rises.
+type Key = (Room, Node, u64);
 
 #[derive(Debug)]
 struct Entry {
@@ -155,48 +50,19 @@ struct Entry {
     open_by: Instant,
 }
 
-/// How many plain STUN requests were answered in this second.
-#[derive(Debug, Default)]
-struct Answers {
-    second: Micros,
-    by: HashMap<IpAddr, u32>,
-    all: usize,
-}
-
-impl Answers {
-    fn may(&mut self, to: IpAddr, now: Micros) -> bool {
-        let second = now / 1_000_000;
-        if second != self.second {
-            *self = Self {
-                second,
-                ..Self::default()
-            };
-        }
-        if self.all >= ANSWERS {
-            return false;
-        }
-        let one = self.by.entry(to).or_default();
-        if *one >= ANSWERS_TO_ONE {
-            return false;
-        }
-        *one += 1;
-        self.all += 1;
-        true
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Port {
     udp: Arc<Udp>,
-    /// Taken from the sockets, and still to be looked at.
-    inbox: VecDeque<Datagram>,
-    buffers: [Vec<u8>; BUFFERS],
-    heads: [RecvMeta; BUFFERS],
+    inbox: Inbox,
     /// What is being sent.
     out: Vec<u8>,
     demux: Demux<Key>,
+    offers: Offers<Peer>,
+    made: u64,
     entries: BTreeMap<Key, Entry>,
+    /// Those of the entries that are not open, by their last number.
+    pending: BTreeMap<u64, Key>,
     by_link: HashMap<Link, Key>,
     due: BTreeSet<(Instant, Key)>,
     /// To be polled.
@@ -209,12 +75,13 @@ impl Port {
     pub(crate) fn new(udp: Arc<Udp>) -> Self {
         Self {
             udp,
-            inbox: VecDeque::new(),
-            buffers: std::array::from_fn(|_| vec![0; BUFFER]),
-            heads: [RecvMeta::default(); BUFFERS],
+            inbox: Inbox::default(),
             out: Vec::new(),
             demux: Demux::default(),
+            offers: Offers::default(),
+            made: 0,
             entries: BTreeMap::new(),
+            pending: BTreeMap::new(),
             by_link: HashMap::new(),
             due: BTreeSet::new(),
             touched: BTreeSet::new(),
@@ -241,36 +108,7 @@ impl Port {
 
     /// The next datagram that has come.
     pub(crate) fn receive(&mut self) -> Option<Datagram> {
-        if self.inbox.is_empty() {
-            for index in 0..self.udp.sockets.len() {
-                self.read(index);
-            }
-        }
-        self.inbox.pop_front()
-    }
-
-    /// Takes what has come at one socket, as much as one system call gives.
-    fn read(&mut self, index: usize) {
-        let Some(socket) = self.udp.sockets.get(index) else {
-            return;
-        };
-        // An error is about a datagram that was sent: nobody listens there.
-        let count = socket
-            .receive(&mut self.buffers, &mut self.heads)
-            .unwrap_or(0);
-        for (head, buffer) in self.heads.iter().zip(&self.buffers).take(count) {
-            let run = Bytes::copy_from_slice(buffer.get(..head.len).unwrap_or_default());
-            let mut from = 0;
-            while from < run.len() {
-                let to = (from + head.stride.max(1)).min(run.len());
-                self.inbox.push_back(Datagram {
-                    socket: index,
-                    source: head.addr,
-                    bytes: run.slice(from..to),
-                });
-                from = to;
-            }
-        }
+        self.inbox.next(&self.udp.sockets, &self.demux)
     }
 
     /// When to call [`Port::tick`].
@@ -278,74 +116,145 @@ impl Port {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Takes an offer. The answer; empty when there is no link by RTP.
-    pub(crate) fn offer(&mut self, key: Key, sdp: &str, relay: &mut Relay, now: Now) -> String {
-        let (room, peer) = key;
-        let Some(token) = relay.token(room, peer) else {
-            return String::new();
-        };
-        let known = self.entries.get(&key);
-        if !known.is_some_and(|entry| entry.token == token && entry.rtp.is_same(sdp)) {
-            self.remove(key, relay, now);
-            if self.entries.len() >= relay.settings().links {
-                return String::new();
-            }
-            let config = Config {
-                candidates: self.udp.candidates.clone(),
-                start_bps: START_BPS,
+    /// Takes an offer; the answer comes with [`Port::read`]. False: there will be none.
+    pub(crate) fn offer(&mut self, peer: Peer, offer: String, relay: &Relay) -> bool {
+        relay.token(peer.0, peer.1).is_some() && self.offers.push(peer, offer)
+    }
+
+    /// The next offer to be read, beside the relay's task.
+    pub(crate) fn reading(&mut self, relay: &Relay, now: Now) -> Option<Reading> {
+        loop {
+            let (peer, offer) = self.offers.begin()?;
+            let Some(token) = relay.token(peer.0, peer.1) else {
+                self.offers.done(peer);
+                continue;
             };
-            let entry = Entry {
-                rtp: RtpLink::new(&config, sdp, now.instant, now.micros),
+            let same = self.of(peer).filter(|(_, entry)| entry.token == token);
+            return Some(Reading {
+                peer,
                 token,
-                link: None,
-                due: None,
-                open_by: now.instant + OPEN_WITHIN,
-            };
-            self.entries.insert(key, entry);
+                offer,
+                known: same
+                    .map(|(_, entry)| entry.rtp.theirs().to_owned())
+                    .collect(),
+                config: Config {
+                    candidates: self.udp.candidates().to_vec(),
+                    start_bps: START_BPS,
+                },
+                now,
+            });
         }
-        let answer = self.with(key, |rtp| {
-            let answer = rtp.accept(sdp);
-            (answer, rtp.ufrag())
-        });
-        match answer {
-            Some((Ok(answer), ufrag)) => {
-                self.demux.add(key, &ufrag);
-                answer
+    }
+
+    /// An offer was read. The answer; empty when there is no link by RTP.
+    pub(crate) fn read(&mut self, read: Read, relay: &mut Relay, now: Now) -> (Peer, String) {
+        let (peer, token) = (read.peer, read.token);
+        let wanted = self.offers.done(peer) && relay.token(peer.0, peer.1) == Some(token);
+        let answer = match read.outcome {
+            Outcome::Further(offer) if wanted => {
+                let same = |(_, entry): &(&Key, &Entry)| {
+                    entry.token == token && entry.rtp.theirs() == offer.ufrag()
+                };
+                let key = self.of(peer).find(same).map(|(&key, _)| key);
+                key.and_then(|key| self.with(key, |rtp| rtp.accept(offer))?.ok())
             }
-            Some((Err(_), _)) | None => {
-                self.remove(key, relay, now);
-                String::new()
+            Outcome::Fresh(rtp, answer) if wanted => {
+                self.add(peer, token, *rtp, relay, now).then_some(answer)
             }
+            Outcome::Further(_) | Outcome::Fresh(..) | Outcome::Refused => None,
+        };
+        (peer, answer.unwrap_or_default())
+    }
+
+    /// False: there are too many.
+    fn add(
+        &mut self,
+        peer: Peer,
+        token: Token,
+        mut rtp: RtpLink,
+        relay: &mut Relay,
+        now: Now,
+    ) -> bool {
+        let former = self.of(peer).find(|(_, entry)| entry.link.is_none());
+        if let Some(key) = former.map(|(&key, _)| key) {
+            self.remove(key, relay, now);
+        }
+        let eldest = self.pending.first_key_value().map(|(_, &key)| key);
+        if let Some(eldest) = eldest.filter(|_| self.pending.len() >= PENDING) {
+            self.remove(eldest, relay, now);
+        }
+        if self.entries.len() >= relay.settings().links + PENDING {
+            return false;
+        }
+        self.made += 1;
+        let key = (peer.0, peer.1, self.made);
+        self.demux.add(key, &rtp.ufrag());
+        let entry = Entry {
+            rtp,
+            token,
+            link: None,
+            due: None,
+            open_by: now.instant + OPEN_WITHIN,
+        };
+        self.entries.insert(key, entry);
+        self.pending.insert(self.made, key);
+        self.touched.insert(key);
+        true
+    }
+
+    fn of(&self, (room, peer): Peer) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.entries.range((room, peer, 0)..=(room, peer, u64::MAX))
+    }
+
+    /// The peer has opened its link by other means: what it has begun here is void.
+    pub(crate) fn attached(&mut self, peer: Peer, relay: &mut Relay, now: Now) {
+        self.offers.void(peer);
+        self.remove_pending(relay, now, |key, _| (key.0, key.1) == peer);
+    }
+
+    fn remove_pending(
+        &mut self,
+        relay: &mut Relay,
+        now: Now,
+        which: impl Fn(&Key, &Entry) -> bool,
+    ) {
+        let of = |key: &&Key| self.entries.get(key).is_some_and(|entry| which(key, entry));
+        let void: Vec<Key> = self.pending.values().filter(of).copied().collect();
+        for key in void {
+            self.remove(key, relay, now);
         }
     }
 
     /// An order was obeyed: links that are not expected any more end, and demand may have changed.
     pub(crate) fn ordered(&mut self, command: &Command, relay: &mut Relay, now: Now) {
         match *command {
+            // Links that are open are closed by the core.
             Command::Link { room, peer, .. } | Command::Unlink { room, peer } => {
                 let token = relay.token(room, peer);
-                let key = (room, peer);
-                // An open one is closed by the core.
-                let void = |entry: &Entry| entry.link.is_none() && Some(entry.token) != token;
-                if self.entries.get(&key).is_some_and(void) {
-                    self.remove(key, relay, now);
-                }
+                self.remove_pending(relay, now, |key, entry| {
+                    (key.0, key.1) == (room, peer) && Some(entry.token) != token
+                });
             }
-            Command::Leave { room } => {
-                let all = self.entries.range((room, 0)..=(room, Node::MAX));
-                let pending = all.filter(|(_, entry)| entry.link.is_none());
-                for key in pending.map(|(&key, _)| key).collect::<Vec<_>>() {
-                    self.remove(key, relay, now);
-                }
-            }
+            Command::Leave { room } => self.remove_pending(relay, now, |key, _| key.0 == room),
             Command::Feed { room, child, .. } | Command::Release { room, child, .. } => {
                 self.demand((room, child), relay);
             }
-            _ => {}
+            Command::Enter { .. }
+            | Command::Offer { .. }
+            | Command::Parent { .. }
+            | Command::Forget { .. } => {}
         }
     }
 
-    fn demand(&mut self, key: Key, relay: &Relay) {
+    fn demand(&mut self, peer: Peer, relay: &Relay) {
+        let open = self.of(peer).find(|(_, entry)| entry.link.is_some());
+        let Some(key) = open.map(|(&key, _)| key) else {
+            return;
+        };
+        self.demand_of(key, relay);
+    }
+
+    fn demand_of(&mut self, key: Key, relay: &Relay) {
         let (streams, bps) = relay.demand(key.0, key.1);
         self.with(key, |rtp| {
             rtp.expect(streams);
@@ -466,9 +375,11 @@ impl Port {
             LinkEvent::Open => {
                 match relay.handle_attach_rtp(entry.token, START_BPS, now.micros) {
                     Ok(link) => {
+                        // The one that it has had goes: the core says so.
                         entry.link = Some(link);
+                        self.pending.remove(&key.2);
                         self.by_link.insert(link, key);
-                        self.demand(key, relay);
+                        self.demand_of(key, relay);
                     }
                     Err(_) => self.remove(key, relay, now),
                 }
@@ -489,6 +400,7 @@ impl Port {
     fn remove(&mut self, key: Key, relay: &mut Relay, now: Now) {
         self.demux.remove(key);
         self.touched.remove(&key);
+        self.pending.remove(&key.2);
         let Some(mut entry) = self.entries.remove(&key) else {
             return;
         };
@@ -500,21 +412,16 @@ impl Port {
             relay.handle_input(link, Input::Closed, now.micros);
         }
         // Whatever breaks now breaks nothing: the link is gone.
-        let rest = catch_unwind(AssertUnwindSafe(|| {
-            entry.rtp.close();
-            let (mut last, mut out) = (Vec::new(), Vec::new());
-            while let Todo::Transmit {
+        let last = catch_unwind(AssertUnwindSafe(|| entry.rtp.farewell(now.instant)));
+        for (todo, datagrams) in last.unwrap_or_default() {
+            if let Todo::Transmit {
                 source,
                 destination,
                 size,
-            } = entry.rtp.poll(now.instant, &mut out)
+            } = todo
             {
-                last.push((source, destination, out.clone(), size));
+                self.transmit(source, destination, &datagrams, size);
             }
-            last
-        }));
-        for (source, destination, datagrams, size) in rest.unwrap_or_default() {
-            self.transmit(source, destination, &datagrams, size);
         }
     }
 

@@ -1,0 +1,114 @@
+//! The sockets of the UDP port: one port number on each of the machine's addresses, a socket each, so that an answer leaves from
+//! where the question came to. They never wait to send: what the kernel does not take is lost, as on any network, and repaired
+//! by RTP. The packets of a frame leave in one system call, and what has come is taken in batches (segmentation offload, where
+//! the kernel has it).
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+
+use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+/// Buffers filled by one system call, and the bytes of each: the kernel puts datagrams of one sender together.
+pub(super) const BUFFERS: usize = 16;
+pub(super) const BUFFER: usize = 1 << 16;
+/// What the kernel is asked to hold of datagrams for us, either way: 30 ms at 1 Gbit/s. It gives less to whom it does not trust.
+const KERNEL_BUFFER: usize = 4 << 20;
+
+/// The relay's UDP port, bound.
+#[derive(Debug)]
+pub struct Udp {
+    pub(super) sockets: Vec<Socket>,
+    pub(super) candidates: Vec<SocketAddr>,
+}
+
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) local: SocketAddr,
+    pub(super) socket: UdpSocket,
+    state: UdpSocketState,
+}
+
+impl Socket {
+    pub(super) fn bind(address: (IpAddr, u16)) -> io::Result<Self> {
+        let socket = std::net::UdpSocket::bind(address)?;
+        let state = UdpSocketState::new((&socket).into())?;
+        // Less than asked for is no reason to go without.
+        let _ = state.set_send_buffer_size((&socket).into(), KERNEL_BUFFER);
+        let _ = state.set_recv_buffer_size((&socket).into(), KERNEL_BUFFER);
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            local: socket.local_addr()?,
+            socket: UdpSocket::from_std(socket)?,
+            state,
+        })
+    }
+
+    /// Sends datagrams of `size` bytes each, the last may be shorter.
+    pub(super) fn send(&self, destination: SocketAddr, datagrams: &[u8], size: usize) {
+        for batch in datagrams.chunks(size * self.state.max_gso_segments()) {
+            let transmit = Transmit {
+                destination,
+                ecn: None,
+                contents: batch,
+                segment_size: (batch.len() > size).then_some(size),
+                src_ip: None,
+            };
+            let _ = self.socket.try_io(Interest::WRITABLE, || {
+                self.state.try_send((&self.socket).into(), &transmit)
+            });
+        }
+    }
+
+    /// Takes as much as one system call gives: how many buffers it filled.
+    pub(super) fn receive(
+        &self,
+        buffers: &mut [Vec<u8>; BUFFERS],
+        heads: &mut [RecvMeta; BUFFERS],
+    ) -> io::Result<usize> {
+        let mut slices = buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
+        self.socket.try_io(Interest::READABLE, || {
+            self.state.recv((&self.socket).into(), &mut slices, heads)
+        })
+    }
+}
+
+impl Udp {
+    /// Takes `port` on each of these addresses that has it free; 0: any port, the same on all. An error when no address has
+    /// it. To be called on a Tokio runtime.
+    pub fn bind(addresses: &[IpAddr], port: u16) -> io::Result<Self> {
+        let mut sockets = Vec::new();
+        let mut port = port;
+        let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for &address in addresses {
+            match Socket::bind((address, port)) {
+                Ok(socket) => {
+                    port = socket.local.port();
+                    sockets.push(socket);
+                }
+                Err(error) => failed = error,
+            }
+        }
+        if sockets.is_empty() {
+            return Err(failed);
+        }
+        let candidates = sockets.iter().map(|socket| socket.local).collect();
+        Ok(Self {
+            sockets,
+            candidates,
+        })
+    }
+
+    /// With further addresses under which browsers reach it.
+    #[must_use]
+    pub fn with_public(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.candidates.extend(addresses);
+        self
+    }
+
+    /// Where browsers are told to send to.
+    pub fn candidates(&self) -> &[SocketAddr] {
+        &self.candidates
+    }
+}
