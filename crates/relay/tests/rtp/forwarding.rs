@@ -8,11 +8,9 @@ use crate::world::World;
 /// One sender, three receivers of a layer and its sound, each with one pair of slots. Nothing is lost in the
 /// first second: a receiver that misses the very first packet of a slot does not know of it, and no NACK brings it.
 fn room(path: Path, seed: u64, layer: u8) -> World {
-    let mut world = World::new(
-        CLEAN,
-        seed,
-        &[(true, 0), (false, 1), (false, 1), (false, 1)],
-    );
+    let calm = Path { loss: 0, ..path };
+    let clients = [(true, 0), (false, 1), (false, 1), (false, 1)];
+    let mut world = World::new(calm, seed, &clients);
     world.sound = true;
     for to in 1..4 {
         world.show(to, 0, layer);
