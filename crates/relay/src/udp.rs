@@ -287,7 +287,7 @@ impl Port {
         let known = self.entries.get(&key);
         if !known.is_some_and(|entry| entry.token == token && entry.rtp.is_same(sdp)) {
             self.remove(key, relay, now);
-            if self.entries.len() >= relay.settings().links {
+            if self.entries.len() >= relay.settings().links || relay.is_refusing(room, peer) {
                 return String::new();
             }
             let config = Config {
