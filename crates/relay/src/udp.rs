@@ -22,7 +22,7 @@ use tokio::net::UdpSocket;
 
 use crate::command::{Command, Node, Room, Token};
 use crate::relay::{Incoming, Input, Link, Micros, Outgoing, Relay};
-use crate::rtp::{Config, Demux, LinkEvent, Route, RtpLink, Todo};
+use crate::rtp::{Config, Demux, LinkEvent, Pool, Route, RtpLink, Todo};
 
 /// Buffers filled by one system call, and the bytes of each: the kernel puts datagrams of one sender together.
 const BUFFERS: usize = 16;
@@ -203,6 +203,8 @@ pub(crate) struct Port {
     touched: BTreeSet<Key>,
     broken: Vec<Key>,
     answers: Answers,
+    /// What the links have in the making.
+    making: Pool,
 }
 
 impl Port {
@@ -220,6 +222,7 @@ impl Port {
             touched: BTreeSet::new(),
             broken: Vec::new(),
             answers: Answers::default(),
+            making: Pool::default(),
         }
     }
 
@@ -293,6 +296,7 @@ impl Port {
             let config = Config {
                 candidates: self.udp.candidates.clone(),
                 start_bps: START_BPS,
+                making: self.making.clone(),
             };
             let entry = Entry {
                 rtp: RtpLink::new(&config, sdp, now.instant, now.micros),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grove_frame::{Header, Kind};
-use grove_relay::rtp::{Config, Demux, LinkEvent, Route, RtpLink, Todo};
+use grove_relay::rtp::{Config, Demux, LinkEvent, Pool, Route, RtpLink, Todo};
 
 use crate::client::{Client, FRAME, Got, Sealed};
 use crate::net::{Net, Path};
@@ -84,6 +84,7 @@ impl World {
         let config = Config {
             candidates: vec![RELAY.into()],
             start_bps: 4_000_000,
+            making: Pool::default(),
         };
         let micros = self.now.duration_since(self.start).as_micros() as u64;
         let mut link = RtpLink::new(&config, &offer, self.now, micros);
