@@ -1,6 +1,6 @@
 //! One stream at this node: who may deliver it, what came, what is remembered, who gets it.
 
-use grove_frame::Header;
+use grove_frame::{Header, Kind};
 
 use crate::Micros;
 use crate::command::{Layers, Node, Stream};
@@ -26,6 +26,8 @@ const SOUND_BYTES_PER_S: f64 = 32_000.0;
 const SOUND_PACKETS_PER_S: f64 = 200.0;
 /// Pictures of one stream: 120 per second in each layer, and a second's worth at once after a stall.
 const PICTURES_PER_S: f64 = 120.0 * Layers::MAX as f64;
+/// Sound at least so loud is speech: RFC 6464, decibels below the loudest. A quiet room stands at 60 and more.
+const SPEECH: u8 = 50;
 /// A layer without a delta frame for so long has key frames only.
 const DELTAS_GONE: Micros = 3_000 * MS;
 /// Sound alone makes a stream with video ready only after this: the camera may be slow, or refused.
@@ -54,6 +56,8 @@ pub(crate) struct Edge {
     pub fitted_at: Micros,
     /// How long it takes until a higher layer is tried again.
     pub fit_again: Micros,
+    /// The highest layer that is not shed (`overload`). `None`: as many as there are.
+    pub held: Option<u8>,
     /// What the child was last told that it gets.
     pub told: Option<Layers>,
     /// It has begun once, whatever the link.
@@ -71,6 +75,7 @@ impl Edge {
             fits: None,
             fitted_at: 0,
             fit_again: FIT_AGAIN,
+            held: None,
             told: None,
             begun: false,
             budget: Bucket::new(KEYS_PER_S, KEY_BURST, now),
@@ -79,7 +84,7 @@ impl Edge {
 
     /// The highest layer that may go out.
     pub(crate) fn ceiling(&self) -> Option<u8> {
-        let known = [self.fits, self.lane.gate.ceiling];
+        let known = [self.fits, self.held, self.lane.gate.ceiling];
         known.into_iter().flatten().min()
     }
 
@@ -159,6 +164,8 @@ pub(crate) struct StreamState {
     /// What a delta frame of each layer has lately, bytes, and when the last one came.
     deltas: [Option<(f64, Micros)>; Layers::MAX as usize],
     pub delay: Delay,
+    /// When somebody was last heard to speak in it.
+    pub spoke_at: Micros,
     /// When layers of its edges are looked at again, if frames have come since they were.
     pub choose_at: Option<Micros>,
     pub timer: Timer,
@@ -186,6 +193,7 @@ impl StreamState {
             rates: Default::default(),
             deltas: Default::default(),
             delay: Delay::default(),
+            spoke_at: 0,
             choose_at: None,
             timer: Timer::default(),
             seen: Default::default(),
@@ -215,6 +223,11 @@ impl StreamState {
 
     /// Takes note of a frame from a parent.
     pub(crate) fn arrive(&mut self, track: Track, header: &Header, now: Micros) -> Verdict {
+        if let Kind::Audio { level } = header.kind
+            && level <= SPEECH
+        {
+            self.spoke_at = now;
+        }
         if track == Track::Audio {
             return self.audio.accept(header, now);
         }

@@ -7,6 +7,8 @@
 //! its payload: a sender of tiny packets would otherwise have a hundred times of what is counted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use grove_frame::Header;
@@ -25,6 +27,11 @@ pub const AGE: Micros = 1000 * MS;
 pub const LAYERS: usize = 16;
 /// Bytes in the making of one link: six of the largest frames. Past it the layer with the most gives up its oldest frame.
 pub const BYTES: usize = 2 << 20;
+/// Bytes in the making of all links that share a [`Pool`]: 128 of the greediest, thousands of ordinary ones. Past it each has
+/// [`LEAST_BYTES`], a picture or two, until there is room.
+pub const POOL_BYTES: usize = 256 << 20;
+/// See [`POOL_BYTES`].
+pub const LEAST_BYTES: usize = 128 << 10;
 /// What a packet takes beside its payload: itself, its place in a tree that may be half empty, its payload's allocation.
 const PACKET_BYTES: usize = 2 * size_of::<(u64, Packet)>() + 32;
 /// Frames that came out, by timestamp, so that a packet that comes again makes none anew.
@@ -171,36 +178,88 @@ impl Assembler {
     }
 }
 
-/// What one link has in the making: its layers, by SSRC.
+/// What all links of a relay have in the making, in bytes. Its clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Pool(Arc<AtomicUsize>);
+
+impl Pool {
+    /// Bytes in the making.
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn change(&self, before: usize, after: usize) {
+        self.0.fetch_add(after, Ordering::Relaxed);
+        self.0.fetch_sub(before, Ordering::Relaxed);
+    }
+}
+
+/// What one link has in the making.
 #[derive(Debug, Default)]
-pub struct Making(BTreeMap<u32, Assembler>);
+pub struct Making {
+    /// By SSRC.
+    layers: BTreeMap<u32, Assembler>,
+    pool: Pool,
+    /// What the pool knows of.
+    counted: usize,
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        self.pool.change(self.counted, 0);
+    }
+}
 
 impl Making {
+    /// Nothing, to be counted in this pool.
+    pub fn new(pool: Pool) -> Self {
+        Self {
+            layers: BTreeMap::new(),
+            pool,
+            counted: 0,
+        }
+    }
+
+    fn count(&mut self) {
+        let bytes = self.bytes();
+        self.pool.change(self.counted, bytes);
+        self.counted = bytes;
+    }
+
     /// Takes a packet of video. The frame that it makes whole, with its header.
     pub fn add(&mut self, ssrc: u32, packet: &Packet, now: Micros) -> Option<(Header, Bytes)> {
-        if self.0.len() >= LAYERS && !self.0.contains_key(&ssrc) {
-            let stalest = self.0.iter().min_by_key(|(_, layer)| layer.heard);
+        if self.layers.len() >= LAYERS && !self.layers.contains_key(&ssrc) {
+            let stalest = self.layers.iter().min_by_key(|(_, layer)| layer.heard);
             if let Some(ssrc) = stalest.map(|(&ssrc, _)| ssrc) {
-                self.0.remove(&ssrc);
+                self.layers.remove(&ssrc);
             }
         }
-        let whole = self.0.entry(ssrc).or_default().add(packet, now);
-        while self.bytes() > BYTES
-            && let Some(most) = self.0.values_mut().max_by_key(|layer| layer.bytes)
-        {
+        let whole = self.layers.entry(ssrc).or_default().add(packet, now);
+        self.count();
+        loop {
+            let bound = if self.pool.bytes() > POOL_BYTES {
+                LEAST_BYTES
+            } else {
+                BYTES
+            };
+            let most = self.layers.values_mut().max_by_key(|layer| layer.bytes);
+            let Some(most) = most.filter(|_| self.counted > bound) else {
+                return whole;
+            };
             most.give_up();
+            self.count();
         }
-        whole
     }
 
     /// Gives up what has grown too old: to be called now and then, for what is followed by nothing.
     pub fn expire(&mut self, now: Micros) {
-        self.0.values_mut().for_each(|layer| layer.expire(now));
+        self.layers.values_mut().for_each(|layer| layer.expire(now));
+        self.count();
     }
 
     /// Bytes in the making.
     pub fn bytes(&self) -> usize {
-        self.0.values().map(|layer| layer.bytes).sum()
+        self.layers.values().map(|layer| layer.bytes).sum()
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use grove_frame::Header;
 
-use super::assemble::Making;
+use super::assemble::{Making, Pool};
 use super::egress::{Egress, Sums};
 use super::offer::{Offer, OfferError};
 use super::rtcp;
@@ -38,6 +38,8 @@ pub struct Config {
     pub candidates: Vec<SocketAddr>,
     /// What the way down is believed to carry at first, bit/s.
     pub start_bps: u64,
+    /// What the relay's links have in the making.
+    pub making: Pool,
 }
 
 /// What happened on the link.
@@ -112,7 +114,7 @@ impl RtpLink {
             theirs: offer.ufrag().to_owned(),
             answered: None,
             start: (now, micros),
-            making: Making::default(),
+            making: Making::new(config.making.clone()),
             asked: 0,
             open: false,
             heard: false,

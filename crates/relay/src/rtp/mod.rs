@@ -25,7 +25,7 @@ mod stun;
 #[cfg(test)]
 mod testing;
 
-pub use assemble::{Assembler, Making};
+pub use assemble::{Assembler, Making, Pool};
 pub use demux::{Demux, Route};
 pub use descriptor::Descriptor;
 pub use egress::{Egress, SlotNames, Sums};

@@ -25,7 +25,7 @@ pub(crate) use self::offers::{Read, Reading};
 pub use self::socket::Udp;
 use crate::command::{Command, Node, Room, Token};
 use crate::relay::{Incoming, Input, Link, Micros, Outgoing, Relay};
-use crate::rtp::{Config, Demux, LinkEvent, Route, RtpLink, Todo};
+use crate::rtp::{Config, Demux, LinkEvent, Pool, Route, RtpLink, Todo};
 
 /// What a link is believed to carry before it was measured, bit/s.
 const START_BPS: u64 = 3_000_000;
@@ -69,6 +69,8 @@ pub(crate) struct Port {
     touched: BTreeSet<Key>,
     broken: Vec<Key>,
     answers: Answers,
+    /// What the links have in the making.
+    making: Pool,
 }
 
 impl Port {
@@ -87,6 +89,7 @@ impl Port {
             touched: BTreeSet::new(),
             broken: Vec::new(),
             answers: Answers::default(),
+            making: Pool::default(),
         }
     }
 
@@ -118,7 +121,9 @@ impl Port {
 
     /// Takes an offer; the answer comes with [`Port::read`]. False: there will be none.
     pub(crate) fn offer(&mut self, peer: Peer, offer: String, relay: &Relay) -> bool {
-        relay.token(peer.0, peer.1).is_some() && self.offers.push(peer, offer)
+        let (room, node) = peer;
+        let expected = relay.token(room, node).is_some() && !relay.is_refusing(room, node);
+        expected && self.offers.push(peer, offer)
     }
 
     /// The next offer to be read, beside the relay's task.
@@ -140,6 +145,7 @@ impl Port {
                 config: Config {
                     candidates: self.udp.candidates().to_vec(),
                     start_bps: START_BPS,
+                    making: self.making.clone(),
                 },
                 now,
             });

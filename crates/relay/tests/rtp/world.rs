@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grove_frame::{Header, Kind};
-use grove_relay::rtp::{Config, Demux, LinkEvent, Offer, Route, RtpLink, Todo};
+use grove_relay::rtp::{Config, Demux, LinkEvent, Offer, Pool, Route, RtpLink, Todo};
 
 use crate::client::{Client, FRAME, Got, Sealed};
 use crate::net::{Net, Path};
@@ -86,6 +86,7 @@ impl World {
         let config = Config {
             candidates: vec![RELAY.into()],
             start_bps: 4_000_000,
+            making: Pool::default(),
         };
         let micros = self.now.duration_since(self.start).as_micros() as u64;
         let offer = Offer::read(&offer).expect("an offer");

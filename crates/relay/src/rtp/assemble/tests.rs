@@ -102,7 +102,7 @@ fn tiny_packets_of_frames_that_never_end_take_no_more_than_a_link_may_hold() {
     flood(&mut making, 4);
     assert!(making.bytes() <= BYTES);
     // As many packets as the bytes that are counted pay for, at what each really takes.
-    let open = making.0.values().flat_map(|layer| layer.open.values());
+    let open = making.layers.values().flat_map(|layer| layer.open.values());
     let packets: usize = open.map(|frame| frame.packets.len()).sum();
     assert!(
         packets > 0 && packets * size_of::<(u64, Packet)>() < BYTES,
@@ -155,11 +155,33 @@ fn one_layer_too_many_takes_the_place_of_the_stalest_only() {
         }
     }
     let whole = (0..=LAYERS as u32).filter(|&ssrc| {
-        let in_time = making.0.contains_key(&ssrc);
+        let in_time = making.layers.contains_key(&ssrc);
         in_time && making.add(ssrc, last, 30).is_some()
     });
     assert_eq!(
         whole.collect::<Vec<_>>(),
         (1..=LAYERS as u32).collect::<Vec<_>>()
     );
+}
+
+#[test]
+fn links_that_share_a_relay_have_no_more_in_all_than_it_may_hold_and_none_is_left_without() {
+    let pool = Pool::default();
+    // As if a hundred other links held so much.
+    pool.change(0, POOL_BYTES - 4 * LEAST_BYTES);
+    let mut links: Vec<_> = (0..8).map(|_| Making::new(pool.clone())).collect();
+    for making in &mut links {
+        flood(making, 1);
+    }
+    assert!(pool.bytes() <= POOL_BYTES + 8 * LEAST_BYTES);
+    assert!(links[0].bytes() > LEAST_BYTES && links[7].bytes() <= LEAST_BYTES);
+    let (_, bytes) = sealed(1, 3_000);
+    let frame = pieces(0, 0, &bytes);
+    let whole: Vec<_> = frame
+        .iter()
+        .map(|packet| links[7].add(9, packet, 30).is_some())
+        .collect();
+    assert_eq!(whole, [false, false, false, true]);
+    drop(links);
+    assert_eq!(pool.bytes(), POOL_BYTES - 4 * LEAST_BYTES);
 }
