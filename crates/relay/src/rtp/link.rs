@@ -18,7 +18,7 @@ use super::assemble::Assembler;
 use super::egress::{Egress, Sums};
 use super::offer::{Offer, OfferError};
 use super::rtcp;
-use super::session::{Output, Session, SessionEvent};
+use super::session::{Output, Session, SessionEvent, To};
 use super::srtp::Open;
 use crate::Micros;
 
@@ -60,15 +60,15 @@ pub enum LinkEvent {
 pub enum Todo {
     /// Send what is in the buffer, as datagrams of this size; the last may be shorter.
     Transmit {
-        /// From which of the relay's addresses.
-        source: SocketAddr,
         /// To whom.
-        destination: SocketAddr,
+        to: To,
         /// Bytes of a datagram.
         size: usize,
     },
     /// Take note.
     Event(LinkEvent),
+    /// From there came something that only the browser can make, and that is no check ([`super::Demux::heard`]).
+    Heard(SocketAddr),
     /// Nothing now; call [`RtpLink::handle_timeout`] at this time at the latest.
     Timeout(Option<Instant>),
 }
@@ -81,6 +81,8 @@ pub struct RtpLink {
     session_at: Option<Option<Instant>>,
     egress: Egress,
     reports: Option<Open>,
+    /// Where a genuine report came from.
+    heard: Option<SocketAddr>,
     /// Reports as they are read.
     compound: Vec<u8>,
     /// The ICE user name of the offer: another connection of the browser's has another.
@@ -103,6 +105,7 @@ impl RtpLink {
             session_at: None,
             egress: Egress::new(config.start_bps, micros),
             reports: None,
+            heard: None,
             compound: Vec::new(),
             theirs: offer.ufrag().to_owned(),
             answered: None,
@@ -135,36 +138,37 @@ impl RtpLink {
         Ok(answer)
     }
 
-    /// See [`Session::ufrag`].
-    pub fn ufrag(&mut self) -> String {
-        self.session.ufrag()
+    /// See [`Session::credentials`].
+    pub fn credentials(&mut self) -> (String, String) {
+        self.session.credentials()
     }
 
-    /// A datagram came. True: it was a genuine check, so its source is an address of this browser.
+    /// A datagram came, from an address that speaks for this browser ([`super::Demux`]).
     pub fn handle_datagram(
         &mut self,
         source: SocketAddr,
         local: SocketAddr,
         datagram: &[u8],
         now: Instant,
-    ) -> bool {
+    ) {
         if is_rtcp(datagram) {
-            self.hear_report(datagram, now);
+            self.hear_report(source, datagram, now);
             // What the browser says of its own sending is for the session, what it says of ours is not.
             if datagram.get(1) != Some(&SENDER_REPORT) {
-                return false;
+                return;
             }
         }
         self.session_at = None;
-        self.session.handle_datagram(source, local, datagram, now)
+        self.session.handle_datagram(source, local, datagram, now);
     }
 
-    fn hear_report(&mut self, datagram: &[u8], now: Instant) {
+    fn hear_report(&mut self, source: SocketAddr, datagram: &[u8], now: Instant) {
         let at = self.micros(now);
         let Some(open) = &mut self.reports else {
             return;
         };
         if let Some(compound) = open.rtcp(datagram, &mut self.compound) {
+            self.heard = Some(source);
             rtcp::read(compound, |feedback| self.egress.handle(feedback, at));
         }
     }
@@ -184,14 +188,12 @@ impl RtpLink {
     /// `out`.
     pub fn poll(&mut self, now: Instant, out: &mut Vec<u8>) -> Todo {
         let at = self.micros(now);
-        if let Some((source, destination)) = self.session.path()
-            && let Some(size) = self.egress.poll(at, out)
-        {
-            return Todo::Transmit {
-                source,
-                destination,
-                size,
-            };
+        if let Some(source) = self.heard.take() {
+            return Todo::Heard(source);
+        }
+        if let Some(size) = self.egress.poll(at, out) {
+            let to = To::Path;
+            return Todo::Transmit { to, size };
         }
         if let Some(bps) = self.egress.bandwidth() {
             return Todo::Event(LinkEvent::Bandwidth(bps));
@@ -202,19 +204,13 @@ impl RtpLink {
                     self.session_at = Some(at);
                     break;
                 }
-                Output::Transmit {
-                    source,
-                    destination,
-                    datagram,
-                } => {
+                Output::Transmit { to, datagram } => {
                     out.clear();
                     out.extend_from_slice(&datagram);
-                    return Todo::Transmit {
-                        source,
-                        destination,
-                        size: datagram.len(),
-                    };
+                    let size = datagram.len();
+                    return Todo::Transmit { to, size };
                 }
+                Output::Event(SessionEvent::Heard(source)) => return Todo::Heard(source),
                 Output::Event(event) => event,
             };
             if let Some(event) = self.note(event, at) {
@@ -256,6 +252,8 @@ impl RtpLink {
                 return whole.map(|(_, sealed)| LinkEvent::Frame(sealed));
             }
             SessionEvent::Closed => return Some(LinkEvent::Closed),
+            // Told as it comes.
+            SessionEvent::Heard(_) => {}
         }
         None
     }
@@ -313,7 +311,7 @@ impl RtpLink {
             let mut out = Vec::new();
             match self.poll(now, &mut out) {
                 todo @ Todo::Transmit { .. } => last.push((todo, out)),
-                Todo::Event(_) => {}
+                Todo::Event(_) | Todo::Heard(_) => {}
                 Todo::Timeout(_) => break,
             }
         }

@@ -11,7 +11,6 @@ mod offers;
 mod socket;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
@@ -25,7 +24,7 @@ pub(crate) use self::offers::{Read, Reading};
 pub use self::socket::Udp;
 use crate::command::{Command, Node, Room, Token};
 use crate::relay::{Incoming, Input, Link, Micros, Outgoing, Relay};
-use crate::rtp::{Config, Demux, LinkEvent, Route, RtpLink, Todo};
+use crate::rtp::{Config, Demux, LinkEvent, Route, RtpLink, To, Todo};
 
 /// What a link is believed to carry before it was measured, bit/s.
 const START_BPS: u64 = 3_000_000;
@@ -188,7 +187,8 @@ impl Port {
         }
         self.made += 1;
         let key = (peer.0, peer.1, self.made);
-        self.demux.add(key, &rtp.ufrag());
+        let (ufrag, password) = rtp.credentials();
+        self.demux.add(key, &ufrag, &password);
         let entry = Entry {
             rtp,
             token,
@@ -271,7 +271,8 @@ impl Port {
         let Some(socket) = self.udp.sockets.get(*socket) else {
             return;
         };
-        match self.demux.route(*source, bytes) {
+        let local = socket.local;
+        match self.demux.route(*source, local, bytes, now.micros) {
             Route::Drop => {}
             Route::Answer(answer) => {
                 if self.answers.may(source.ip(), now.micros) {
@@ -279,13 +280,10 @@ impl Port {
                 }
             }
             Route::Session(key) => {
-                let (local, source) = (socket.local, *source);
-                let genuine = self.with(key, |rtp| {
-                    rtp.handle_datagram(source, local, bytes, now.instant)
+                let source = *source;
+                self.with(key, |rtp| {
+                    rtp.handle_datagram(source, local, bytes, now.instant);
                 });
-                if genuine == Some(true) {
-                    self.demux.verified(key, source);
-                }
             }
         }
     }
@@ -347,11 +345,8 @@ impl Port {
             let mut out = std::mem::take(&mut self.out);
             while let Some(todo) = self.with(key, |rtp| rtp.poll(now.instant, &mut out)) {
                 match todo {
-                    Todo::Transmit {
-                        source,
-                        destination,
-                        size,
-                    } => self.transmit(source, destination, &out, size),
+                    Todo::Transmit { to, size } => self.transmit(key, to, &out, size),
+                    Todo::Heard(source) => self.demux.heard(key, source, now.micros),
                     Todo::Timeout(at) => {
                         self.touched.remove(&key);
                         self.wait(key, at);
@@ -397,7 +392,6 @@ impl Port {
 
     /// Ends a link, with a goodbye to the browser, and tells the core.
     fn remove(&mut self, key: Key, relay: &mut Relay, now: Now) {
-        self.demux.remove(key);
         self.touched.remove(&key);
         self.pending.remove(&key.2);
         let Some(mut entry) = self.entries.remove(&key) else {
@@ -413,21 +407,23 @@ impl Port {
         // Whatever breaks now breaks nothing: the link is gone.
         let last = catch_unwind(AssertUnwindSafe(|| entry.rtp.farewell(now.instant)));
         for (todo, datagrams) in last.unwrap_or_default() {
-            if let Todo::Transmit {
-                source,
-                destination,
-                size,
-            } = todo
-            {
-                self.transmit(source, destination, &datagrams, size);
+            if let Todo::Transmit { to, size } = todo {
+                self.transmit(key, to, &datagrams, size);
             }
         }
+        self.demux.remove(key);
     }
 
-    fn transmit(&self, source: SocketAddr, destination: SocketAddr, datagrams: &[u8], size: usize) {
+    fn transmit(&mut self, key: Key, to: To, datagrams: &[u8], size: usize) {
+        let way = match to {
+            To::Way(way) => Some(way),
+            To::Path => self.demux.path(key, datagrams.len()),
+        };
         let mut sockets = self.udp.sockets.iter();
-        if let Some(socket) = sockets.find(|socket| socket.local == source) {
-            socket.send(destination, datagrams, size);
+        if let Some((local, remote)) = way
+            && let Some(socket) = sockets.find(|socket| socket.local == local)
+        {
+            socket.send(remote, datagrams, size);
         }
     }
 
