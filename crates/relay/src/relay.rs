@@ -198,6 +198,11 @@ impl Relay {
 
     /// Obeys an order.
     pub fn handle_command(&mut self, command: Command, now: Micros) {
+        self.obey(command, now);
+        self.handled = None;
+    }
+
+    fn obey(&mut self, command: Command, now: Micros) {
         let common = &mut self.common;
         let id = command.room();
         self.handled = Some((id, None));
@@ -268,6 +273,7 @@ impl Relay {
 
     fn open(&mut self, token: Token, rtp: Option<u64>, now: Micros) -> Result<Link, Refused> {
         let attached = self.attach(token, rtp, now);
+        self.handled = None;
         self.common.counters.refused += u64::from(attached.is_err());
         attached
     }
@@ -302,6 +308,11 @@ impl Relay {
 
     /// Takes what happened on a link. A link that has ended is ignored.
     pub fn handle_input(&mut self, link: Link, input: Input, now: Micros) {
+        self.take(link, input, now);
+        self.handled = None;
+    }
+
+    fn take(&mut self, link: Link, input: Input, now: Micros) {
         let Some(&(id, node)) = self.common.links.get(&link) else {
             return;
         };
@@ -344,6 +355,7 @@ impl Relay {
                 Owner::Room(_) => room.report(&mut self.common, now),
             }
         }
+        self.handled = None;
     }
 
     /// What to do next; `None`: nothing until the next `handle_*`.
@@ -357,7 +369,7 @@ impl Relay {
     }
 
     /// Gives up what was being handled when a `handle_*` did not return: a link's own message costs the link, anything else
-    /// the room. The others go on.
+    /// the room. The others go on. When they all returned it costs nobody anything.
     pub(crate) fn abandon(&mut self, now: Micros) {
         let Some((id, node)) = self.handled.take() else {
             return;
@@ -474,7 +486,7 @@ mod tests {
     #[test]
     fn a_message_whose_handling_fails_costs_its_own_link_only() {
         let (mut relay, [first, _]) = two_peers();
-        relay.handle_input(first, Input::Unsent(0), 0);
+        relay.handled = Some((1, Some(1)));
         relay.abandon(0);
         assert_eq!(
             relay.poll_output(),
@@ -489,8 +501,7 @@ mod tests {
      {
         let (mut relay, links) = two_peers();
         relay.handle_command(Command::Enter { room: 2, node: 9 }, 0);
-        relay.handle_timeout(1000 * MS);
-        while relay.poll_output().is_some() {}
+        relay.handled = Some((1, None));
         relay.abandon(1000 * MS);
         let outputs: Vec<_> = std::iter::from_fn(|| relay.poll_output()).collect();
         let closed = |link| Output::Send(link, Outgoing::Close(Close::Stopped));
@@ -509,5 +520,21 @@ mod tests {
                 ..Size::default()
             }
         );
+    }
+
+    #[test]
+    fn what_was_handled_to_its_end_is_not_given_up_for_what_fails_later() {
+        let (mut relay, [first, _]) = two_peers();
+        relay.handle_input(first, Input::Unsent(0), 0);
+        relay.abandon(0);
+        relay.handle_timeout(1000 * MS);
+        while relay.poll_output().is_some() {}
+        relay.abandon(1000 * MS);
+        relay.handle_command(Command::Enter { room: 1, node: 9 }, 0);
+        relay.abandon(1000 * MS);
+        assert!(relay.handle_attach(Token([7; 16]), 0).is_err());
+        relay.abandon(1000 * MS);
+        assert_eq!(relay.poll_output(), None);
+        assert_eq!(relay.stats(0).size.links, 2);
     }
 }
