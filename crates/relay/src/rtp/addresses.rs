@@ -186,6 +186,12 @@ impl Addresses {
         })
     }
 
+    /// How this address is spoken to.
+    pub fn way(&self, remote: SocketAddr) -> Option<Way> {
+        let known = self.known.iter().find(|known| known.remote == remote);
+        known.map(|known| (known.local, known.remote))
+    }
+
     /// Does this address stay, whoever else claims it?
     pub fn holds(&self, remote: SocketAddr, now: Micros) -> bool {
         let known = self.known.iter().find(|known| known.remote == remote);

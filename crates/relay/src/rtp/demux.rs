@@ -90,6 +90,11 @@ impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
         self.sessions.get_mut(&session)?.addresses.path(bytes)
     }
 
+    /// How an address that speaks for the session is spoken to: from where it speaks to.
+    pub fn way(&self, session: K, remote: SocketAddr) -> Option<Way> {
+        self.sessions.get(&session)?.addresses.way(remote)
+    }
+
     /// Is it an address that some session has verified?
     pub fn knows(&self, source: SocketAddr) -> bool {
         self.by_address.contains_key(&source)

@@ -34,7 +34,7 @@ const LAYERS: usize = 16;
 /// What a link needs to know of its surroundings.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the relay's UDP port can be reached.
+    /// Where the browser is told that the relay's UDP port can be reached.
     pub candidates: Vec<SocketAddr>,
     /// What the way down is believed to carry at first, bit/s.
     pub start_bps: u64,
@@ -144,13 +144,7 @@ impl RtpLink {
     }
 
     /// A datagram came, from an address that speaks for this browser ([`super::Demux`]).
-    pub fn handle_datagram(
-        &mut self,
-        source: SocketAddr,
-        local: SocketAddr,
-        datagram: &[u8],
-        now: Instant,
-    ) {
+    pub fn handle_datagram(&mut self, source: SocketAddr, datagram: &[u8], now: Instant) {
         if is_rtcp(datagram) {
             self.hear_report(source, datagram, now);
             // What the browser says of its own sending is for the session, what it says of ours is not.
@@ -159,7 +153,7 @@ impl RtpLink {
             }
         }
         self.session_at = None;
-        self.session.handle_datagram(source, local, datagram, now);
+        self.session.handle_datagram(source, datagram, now);
     }
 
     fn hear_report(&mut self, source: SocketAddr, datagram: &[u8], now: Instant) {

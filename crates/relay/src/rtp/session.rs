@@ -21,7 +21,6 @@ use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, ExtensionMap, RtpPacket, Ssrc};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output as RtcOutput, Rtc, RtcConfig};
 
-use super::addresses::Way;
 use super::egress::SlotNames;
 use super::keys::{Caught, Place, catching};
 use super::offer::{Offer, OfferError};
@@ -57,8 +56,8 @@ pub enum SessionEvent {
 /// Where a datagram goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum To {
-    /// From there to there.
-    Way(Way),
+    /// To where a check came from ([`super::Demux::way`]).
+    Address(SocketAddr),
     /// To the browser, wherever it is ([`super::Demux::path`]).
     Path,
 }
@@ -91,6 +90,7 @@ struct Slot {
 #[derive(Debug)]
 pub struct Session {
     rtc: Rtc,
+    candidates: Vec<SocketAddr>,
     slots: Vec<Slot>,
     place: Place,
     secured: bool,
@@ -147,6 +147,7 @@ impl Session {
         });
         Self {
             rtc,
+            candidates: candidates.to_vec(),
             slots: Vec::new(),
             place,
             secured: false,
@@ -238,13 +239,10 @@ impl Session {
     }
 
     /// A datagram came, from an address that speaks for this browser ([`super::Demux`]).
-    pub fn handle_datagram(
-        &mut self,
-        source: SocketAddr,
-        local: SocketAddr,
-        datagram: &[u8],
-        now: Instant,
-    ) {
+    pub fn handle_datagram(&mut self, source: SocketAddr, datagram: &[u8], now: Instant) {
+        let Some(local) = self.candidate_for(source) else {
+            return;
+        };
         let Ok(receive) = Receive::new(Protocol::Udp, source, local, datagram) else {
             return;
         };
@@ -261,6 +259,14 @@ impl Session {
         if let Some(ssrc) = beginner {
             self.remember(ssrc);
         }
+    }
+
+    /// Which of our addresses str0m is told that it came to: one of those that the browser was told. There may be others, and
+    /// a translator of addresses before us.
+    fn candidate_for(&self, source: SocketAddr) -> Option<SocketAddr> {
+        let all = || self.candidates.iter().copied();
+        let like = |candidate: &SocketAddr| candidate.is_ipv4() == source.is_ipv4();
+        all().find(like).or_else(|| all().next())
     }
 
     /// The SSRC of a packet of RTP, if it is one that begins. str0m gives a track to whatever names it before it looks whether
@@ -324,7 +330,7 @@ impl Session {
                     let answer = is_stun(&transmit.contents) || !self.heard;
                     return Output::Transmit {
                         to: if answer {
-                            To::Way((transmit.source, transmit.destination))
+                            To::Address(transmit.destination)
                         } else {
                             To::Path
                         },

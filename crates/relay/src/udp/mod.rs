@@ -282,7 +282,7 @@ impl Port {
             Route::Session(key) => {
                 let source = *source;
                 self.with(key, |rtp| {
-                    rtp.handle_datagram(source, local, bytes, now.instant);
+                    rtp.handle_datagram(source, bytes, now.instant);
                 });
             }
         }
@@ -416,7 +416,7 @@ impl Port {
 
     fn transmit(&mut self, key: Key, to: To, datagrams: &[u8], size: usize) {
         let way = match to {
-            To::Way(way) => Some(way),
+            To::Address(remote) => self.demux.way(key, remote),
             To::Path => self.demux.path(key, datagrams.len()),
         };
         let mut sockets = self.udp.sockets.iter();

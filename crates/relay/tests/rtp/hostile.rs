@@ -44,7 +44,7 @@ fn the_goodbye_of_a_link_leaves_whatever_it_had_to_tell() {
     let mut came = false;
     while let Ok(str0m::Output::Transmit(t)) = world.clients[0].rtc.poll_output() {
         let (from, now) = (t.source, world.now);
-        world.links[0].handle_datagram(from, RELAY.into(), &t.contents, now);
+        world.links[0].handle_datagram(from, &t.contents, now);
         came = true;
     }
     assert!(came);

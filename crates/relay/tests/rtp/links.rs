@@ -105,6 +105,15 @@ fn what_comes_from_an_unverified_address_reaches_no_session() {
 }
 
 #[test]
+fn what_browsers_are_told_need_not_be_an_address_of_the_relay() {
+    let public = ([203, 0, 113, 7], 3478).into();
+    let mut world = World::behind(public, CLEAN, 78, &[(true, 0), (false, 1)]);
+    world.show(1, 0, 1);
+    world.run(2_000);
+    assert!(world.shown(1, 1).frames.len() > 30);
+}
+
+#[test]
 fn a_wide_path_is_believed_to_carry_what_is_sent() {
     let mut world = World::new(CLEAN, 75, &[(true, 0), (false, 1)]);
     world.show(1, 0, 1);

@@ -43,6 +43,7 @@ pub struct World {
     pub sealed: Sealed,
     pub counts: Counts,
     ticks: u64,
+    told: SocketAddr,
     /// Clients that are seen under another address.
     pub nat: BTreeMap<usize, SocketAddr>,
     /// Checks of clients go here and not to the relay.
@@ -60,6 +61,11 @@ pub fn address(n: usize) -> SocketAddr {
 impl World {
     /// Connected clients: (does it send, how many pairs of slots).
     pub fn new(path: Path, seed: u64, clients: &[(bool, usize)]) -> Self {
+        Self::behind(RELAY.into(), path, seed, clients)
+    }
+
+    /// With a relay that has its address told to be this one, which something before it translates.
+    pub fn behind(told: SocketAddr, path: Path, seed: u64, clients: &[(bool, usize)]) -> Self {
         let now = Instant::now();
         let mut world = Self {
             now,
@@ -73,6 +79,7 @@ impl World {
             sealed: Sealed::new(),
             counts: Counts::default(),
             ticks: 0,
+            told,
             nat: BTreeMap::new(),
             keep_checks: false,
             checks: Vec::new(),
@@ -92,14 +99,17 @@ impl World {
         let mut client = Client::new(address(n), 100 + n as u16, self.now);
         let (offer, pending) = client.offer(sends, slots);
         let config = Config {
-            candidates: vec![RELAY.into()],
+            candidates: vec![self.told],
             start_bps: 4_000_000,
         };
         let micros = self.now.duration_since(self.start).as_micros() as u64;
         let offer = Offer::read(&offer).expect("an offer");
         let mut link = RtpLink::new(&config, &offer, self.now, micros);
         let answer = link.accept(offer).expect("an answer");
-        client.answer(pending, &answer);
+        let of = |address: SocketAddr| format!(" {} {} typ", address.ip(), address.port());
+        assert!(answer.contains(&of(self.told)));
+        // The translation, played.
+        client.answer(pending, &answer.replace(&of(self.told), &of(RELAY.into())));
         let (ufrag, password) = link.credentials();
         self.demux.add(n, &ufrag, &password);
         link.set_demand(10_000_000);
@@ -215,7 +225,7 @@ impl World {
         let micros = self.micros();
         match self.demux.route(from, to, &datagram.bytes, micros) {
             Route::Session(n) => {
-                self.links[n].handle_datagram(from, to, &datagram.bytes, self.now);
+                self.links[n].handle_datagram(from, &datagram.bytes, self.now);
                 self.poll_link(n);
             }
             Route::Answer(_) | Route::Drop => self.counts.unrouted += 1,
@@ -272,7 +282,7 @@ impl World {
                 }
                 Todo::Transmit { to, size } => {
                     let way = match to {
-                        To::Way(way) => Some(way),
+                        To::Address(remote) => self.demux.way(n, remote),
                         To::Path => self.demux.path(n, out.len()),
                     };
                     let Some((source, destination)) = way else {
