@@ -5,11 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use aws_lc_rs::hmac;
 use grove_frame::{HEADER_BYTES, Header, Kind, TAG_BYTES};
 use grove_relay::MAX_FRAME_BYTES;
 use grove_relay::rtp::rtcp::{Feedback, LOST, ReportBlock, STATUSES, TransportFeedback, read};
 use grove_relay::rtp::srtp::{Open, Profile, SENDERS, Seal};
-use grove_relay::rtp::{Assembler, Demux, Descriptor, Egress, Packet, Route, SlotNames, Stun};
+use grove_relay::rtp::{Assembler, Demux, Descriptor, Egress, Packet, Route, SlotNames};
 
 struct Script<'a>(&'a [u8]);
 
@@ -29,6 +30,20 @@ impl Script<'_> {
 
 fn address(n: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, n % 4], 1000))
+}
+
+/// A genuine check, whose transaction begins like these bytes.
+fn signed(bytes: &[u8]) -> Vec<u8> {
+    let mut check = vec![0, 1, 0, 44, 0x21, 0x12, 0xa4, 0x42];
+    check.extend((0..12).map(|n| bytes.get(n).copied().unwrap_or_default()));
+    check.extend([0, 6, 0, 11]);
+    check.extend(b"ufrg:theirs\0");
+    check.extend([0, 0x25, 0, 0]);
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, b"password");
+    let tag = hmac::sign(&key, &check);
+    check.extend([0, 8, 0, 20]);
+    check.extend(tag.as_ref());
+    check
 }
 
 /// A source: where its packets are, and what became of them.
@@ -197,7 +212,7 @@ impl Down {
 pub fn check(script: &[u8]) -> usize {
     let mut script = Script(script);
     let mut demux = Demux::default();
-    demux.add(1u8, "ufrg");
+    demux.add(1u8, "ufrg", "password");
     let mut verified = BTreeSet::new();
     let mut sources: [Sent; 3] = Default::default();
     let mut control = Control::new();
@@ -213,19 +228,27 @@ pub fn check(script: &[u8]) -> usize {
                     read(&datagram, |feedback| down.egress.handle(feedback, down.now));
                 }
                 let from = address(a);
-                match demux.route(from, &datagram) {
+                let mut routed = demux.route(from, address(9), &datagram, down.now);
+                match &routed {
                     Route::Answer(answer) => assert!(answer.len() <= 44),
                     Route::Session(_) => {
-                        let check = Stun::parse(&datagram);
-                        let named = check.is_some_and(|stun| stun.ufrag == Some("ufrg"));
-                        assert!(named || verified.contains(&from), "an unverified datagram");
-                        if named && c % 2 == 0 {
-                            demux.verified(1, from);
-                            verified.insert(from);
-                        }
+                        assert!(verified.contains(&from), "an unverified datagram");
                     }
                     Route::Drop => {}
                 }
+                if what & 64 != 0 {
+                    routed = demux.route(from, address(9), &signed(&datagram), down.now);
+                    if routed == Route::Session(1) {
+                        verified.insert(from);
+                    }
+                }
+                if routed == Route::Session(1) && c % 2 == 0 {
+                    demux.heard(1, from, down.now);
+                }
+                assert!(
+                    demux.way(1, from).is_none() || verified.contains(&from),
+                    "a way to an unverified address"
+                );
             }
             // Any bytes as payload.
             1 => {

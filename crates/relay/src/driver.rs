@@ -5,7 +5,8 @@
 //! wait in a queue per link; the core counts what is in it and what the socket holds, and ends a link that does not read.
 //!
 //! The core is written and fuzzed not to panic whatever comes. Should it do so all the same, the link whose message it was is
-//! ended, or the room is left when it happened by order or by the clock; the others go on, and the panic is printed.
+//! ended, or the room is left when it happened by order or by the clock; the others go on, and the panic is printed. What
+//! fails between core and sockets costs no more than the step.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -357,7 +358,7 @@ impl Driver {
         }
     }
 
-    /// Runs a step of the core. See the module for what a panic costs.
+    /// Runs a step. See the module for what a panic costs.
     fn guarded(&mut self, step: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| step(self))).is_err() {
             let now = self.now();
@@ -388,19 +389,27 @@ impl Driver {
     /// Takes datagrams that have come, some of them: others wait, too.
     fn take(&mut self) {
         for _ in 0..BATCH {
-            let now = self.both();
-            let Some(port) = &mut self.port else {
+            let mut took = false;
+            self.guarded(|driver| took = driver.take_one());
+            if !took {
                 return;
-            };
-            let Some(datagram) = port.receive() else {
-                return;
-            };
-            port.datagram(&datagram, now);
-            // At once, each: a link's own messages stay in order, and no queue of its grows.
-            self.guarded(|driver| {
-                driver.poll_port();
-            });
+            }
         }
+    }
+
+    /// False: there is none.
+    fn take_one(&mut self) -> bool {
+        let now = self.both();
+        let Some(port) = &mut self.port else {
+            return false;
+        };
+        let Some(datagram) = port.receive() else {
+            return false;
+        };
+        port.datagram(&datagram, now);
+        // At once, each: a link's own messages stay in order, and no queue of its grows.
+        self.poll_port();
+        true
     }
 
     /// True when the core may have something to say.
@@ -539,7 +548,7 @@ impl Driver {
     /// Carries out what the core wants done, and what that makes of the port's links.
     fn flush(&mut self) {
         loop {
-            self.flush_core();
+            self.guarded(Self::flush_core);
             let mut told = false;
             self.guarded(|driver| told = driver.poll_port());
             if !told {

@@ -204,6 +204,11 @@ impl Relay {
 
     /// Obeys an order.
     pub fn handle_command(&mut self, command: Command, now: Micros) {
+        self.obey(command, now);
+        self.handled = None;
+    }
+
+    fn obey(&mut self, command: Command, now: Micros) {
         let common = &mut self.common;
         let id = command.room();
         self.handled = Some((id, None));
@@ -274,6 +279,7 @@ impl Relay {
 
     fn open(&mut self, token: Token, rtp: Option<u64>, now: Micros) -> Result<Link, Refused> {
         let attached = self.attach(token, rtp, now);
+        self.handled = None;
         if let Err(why) = attached {
             self.common.counters.refused += 1;
             self.common.counters.overloaded += u64::from(why == Refused::Overloaded);
@@ -320,6 +326,11 @@ impl Relay {
 
     /// Takes what happened on a link. A link that has ended is ignored.
     pub fn handle_input(&mut self, link: Link, input: Input, now: Micros) {
+        self.take(link, input, now);
+        self.handled = None;
+    }
+
+    fn take(&mut self, link: Link, input: Input, now: Micros) {
         let Some(&(id, node)) = self.common.links.get(&link) else {
             return;
         };
@@ -363,6 +374,7 @@ impl Relay {
                 Owner::Room(_) => room.report(&mut self.common, now),
             }
         }
+        self.handled = None;
     }
 
     /// Takes the share of its time (0..=1) in which whoever drives the relay was busy over the last second, and sheds or
@@ -405,7 +417,7 @@ impl Relay {
     }
 
     /// Gives up what was being handled when a `handle_*` did not return: a link's own message costs the link, anything else
-    /// the room. The others go on.
+    /// the room. The others go on. When they all returned it costs nobody anything.
     pub(crate) fn abandon(&mut self, now: Micros) {
         let Some((id, node)) = self.handled.take() else {
             return;
@@ -526,7 +538,7 @@ mod tests {
     #[test]
     fn a_message_whose_handling_fails_costs_its_own_link_only() {
         let (mut relay, [first, _]) = two_peers();
-        relay.handle_input(first, Input::Unsent(0), 0);
+        relay.handled = Some((1, Some(1)));
         relay.abandon(0);
         assert_eq!(
             relay.poll_output(),
@@ -541,8 +553,7 @@ mod tests {
      {
         let (mut relay, links) = two_peers();
         relay.handle_command(Command::Enter { room: 2, node: 9 }, 0);
-        relay.handle_timeout(1000 * MS);
-        while relay.poll_output().is_some() {}
+        relay.handled = Some((1, None));
         relay.abandon(1000 * MS);
         let outputs: Vec<_> = std::iter::from_fn(|| relay.poll_output()).collect();
         let closed = |link| Output::Send(link, Outgoing::Close(Close::Stopped));
@@ -561,5 +572,21 @@ mod tests {
                 ..Size::default()
             }
         );
+    }
+
+    #[test]
+    fn what_was_handled_to_its_end_is_not_given_up_for_what_fails_later() {
+        let (mut relay, [first, _]) = two_peers();
+        relay.handle_input(first, Input::Unsent(0), 0);
+        relay.abandon(0);
+        relay.handle_timeout(1000 * MS);
+        while relay.poll_output().is_some() {}
+        relay.abandon(1000 * MS);
+        relay.handle_command(Command::Enter { room: 1, node: 9 }, 0);
+        relay.abandon(1000 * MS);
+        assert!(relay.handle_attach(Token([7; 16]), 0).is_err());
+        relay.abandon(1000 * MS);
+        assert_eq!(relay.poll_output(), None);
+        assert_eq!(relay.stats(0).size.links, 2);
     }
 }

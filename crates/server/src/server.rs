@@ -1,6 +1,6 @@
 //! A server, loaded from a configuration: what `main` runs and what tests run.
 
-use crate::config::{self, Config, TlsMode};
+use crate::config::{Config, TlsMode};
 use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::relay::{self, Relay};
@@ -10,7 +10,6 @@ use crate::tls::{self, TlsError};
 use crate::web;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsAcceptor;
-use grove_relay::Udp;
 use grove_relay::quic::{BindError, Endpoint};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -135,8 +134,13 @@ impl Server {
             address: config.listen,
             error,
         })?;
-        let udp = config.relay.enabled.then(|| udp(&config, address));
-        let udp = udp.transpose()?.flatten();
+        let udp = config
+            .relay
+            .enabled
+            .then(|| relay::udp::bind(&config, address))
+            .transpose()
+            .map_err(|(address, error)| LoadError::Udp { address, error })?
+            .flatten();
         let rtp = udp.is_some();
         let (relay, events) = config
             .relay
@@ -342,28 +346,6 @@ fn limit(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::T
         .timer(hyper_util::rt::TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(32 * 1024);
-}
-
-/// The relay's UDP port: where the server listens (at `address`) unless the configuration says otherwise.
-fn udp(config: &Config, address: SocketAddr) -> Result<Option<Udp>, LoadError> {
-    let listen = match config.relay.udp_listen.as_str() {
-        "off" => return Ok(None),
-        text => text.parse().unwrap_or(address),
-    };
-    let mut addresses = vec![listen.ip()];
-    if listen.ip().is_unspecified() {
-        addresses = tls::local_addresses();
-        addresses.retain(|ip| ip.is_ipv4() || listen.is_ipv6());
-        addresses.push(Ipv4Addr::LOCALHOST.into());
-    }
-    let udp = Udp::bind(&addresses, listen.port()).map_err(|error| LoadError::Udp {
-        address: listen,
-        error,
-    })?;
-    let port = udp.candidates().first().map_or(0, SocketAddr::port);
-    let public = config.relay.public_addresses.iter();
-    let public = public.filter_map(|text| config::public_address(text, port));
-    Ok(Some(udp.with_public(public)))
 }
 
 /// The port for links over QUIC, and what nodes are told of it.

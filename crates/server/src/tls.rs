@@ -155,12 +155,30 @@ fn own_names() -> Vec<String> {
 
 /// The addresses of this machine that another one in the network could use.
 pub fn local_addresses() -> Vec<IpAddr> {
+    addresses_of(|_| true)
+}
+
+/// The same without those of bridges to containers and virtual machines: nobody else reaches them.
+pub fn outside_addresses() -> Vec<IpAddr> {
+    addresses_of(|interface| !is_inner(interface))
+}
+
+/// By the names that Docker, Podman, CNI, libvirt, LXC and LXD give.
+fn is_inner(interface: &str) -> bool {
+    const NAMES: [&str; 8] = [
+        "docker", "br-", "podman", "cni", "virbr", "lxcbr", "lxdbr", "veth",
+    ];
+    NAMES.iter().any(|name| interface.starts_with(name))
+}
+
+fn addresses_of(wanted: impl Fn(&str) -> bool) -> Vec<IpAddr> {
     let all = if_addrs::get_if_addrs().unwrap_or_default();
     let useful = |ip: &IpAddr| match ip {
         IpAddr::V4(ip) => !ip.is_loopback(),
         IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
     };
     all.into_iter()
+        .filter(|interface| wanted(&interface.name))
         .map(|interface| interface.ip())
         .filter(useful)
         .collect()

@@ -1,31 +1,29 @@
-//! Whose datagram is this? One UDP port serves every session.
+//! Whose datagram is it? Many sessions share one port.
 //!
-//! A STUN check goes to the session whose ICE user name it carries. Everything else (DTLS, RTP, RTCP) goes by its source
-//! address, and only from addresses that a session has verified by such a check: the rest is dropped unread. A STUN request
-//! without a user name is answered with its own address; how often is for the port to bound. Bounds: [`ADDRESSES`] addresses
-//! and [`NAMES`] user names a session. Cost: a hash lookup.
+//! A STUN check goes to the session whose ICE user name it carries, if it is signed with that session's password and comes from
+//! an address that may speak for it ([`Addresses`]). Everything else (DTLS, RTP, RTCP) goes by its source address, and only from
+//! those addresses: the rest is dropped unread. A STUN request without a user name is answered with its own address; how often
+//! is for the port to bound. Cost: a hash lookup; of a check, a HMAC.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::net::SocketAddr;
 
+use aws_lc_rs::hmac;
+
+use super::addresses::{Addresses, Check, Checked, Way};
 use super::stun::Stun;
-
-/// Verified addresses of one session: a browser with several interfaces, behind a NAT that changes its mind.
-pub const ADDRESSES: usize = 8;
-
-/// User names of one session: after an ICE restart checks under the former one are still on their way.
-pub const NAMES: usize = 2;
+use crate::Micros;
 
 /// What is to be done with a datagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route<K> {
-    /// Give it to this session. If the session finds that it was a genuine check, tell [`Demux::verified`].
+    /// Give it to this session. If it turns out that only its browser can have sent it, tell [`Demux::heard`].
     Session(K),
     /// Send these bytes back.
     Answer(Vec<u8>),
-    /// Nothing: malformed, for a session that is not there, or from an unverified address.
+    /// Nothing: malformed, forged, sent again, for a session that is not there, or from an unverified address.
     Drop,
 }
 
@@ -37,11 +35,12 @@ pub struct Demux<K> {
     sessions: HashMap<K, Known>,
 }
 
-/// What leads to a session, oldest first.
-#[derive(Debug, Default)]
+/// What leads to a session.
+#[derive(Debug)]
 struct Known {
-    ufrags: VecDeque<String>,
-    addresses: VecDeque<SocketAddr>,
+    ufrag: String,
+    password: hmac::Key,
+    addresses: Addresses,
 }
 
 impl<K> Default for Demux<K> {
@@ -55,52 +54,45 @@ impl<K> Default for Demux<K> {
 }
 
 impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
-    /// Expects checks for a session under its own ICE user name. To be told again after each further offer: an ICE restart
-    /// changes the name.
-    pub fn add(&mut self, session: K, ufrag: &str) {
-        if self.by_ufrag.insert(ufrag.to_owned(), session) == Some(session) {
-            return;
-        }
-        let known = self.sessions.entry(session).or_default();
-        known.ufrags.push_back(ufrag.to_owned());
-        if known.ufrags.len() > NAMES
-            && let Some(oldest) = known.ufrags.pop_front()
-        {
-            self.by_ufrag.remove(&oldest);
-        }
+    /// Expects checks for a session under its own ICE user name, signed with its password. They stay as they are: browsers
+    /// make a new connection where others restart ICE.
+    pub fn add(&mut self, session: K, ufrag: &str, password: &str) {
+        self.remove(session);
+        self.by_ufrag.insert(ufrag.to_owned(), session);
+        let known = Known {
+            ufrag: ufrag.to_owned(),
+            password: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes()),
+            addresses: Addresses::default(),
+        };
+        self.sessions.insert(session, known);
     }
 
     /// Forgets a session.
     pub fn remove(&mut self, session: K) {
-        let known = self.sessions.remove(&session).unwrap_or_default();
-        for ufrag in known.ufrags {
-            self.by_ufrag.remove(&ufrag);
-        }
-        for address in known.addresses {
+        let Some(known) = self.sessions.remove(&session) else {
+            return;
+        };
+        self.by_ufrag.remove(&known.ufrag);
+        for address in known.addresses.all() {
             self.by_address.remove(&address);
         }
     }
 
-    /// A genuine check for the session came from this address.
-    pub fn verified(&mut self, session: K, source: SocketAddr) {
-        if self.by_address.get(&source) == Some(&session) {
-            return;
+    /// Something that only the session's browser can make, and is no check, came from this address.
+    pub fn heard(&mut self, session: K, source: SocketAddr, now: Micros) {
+        if let Some(known) = self.sessions.get_mut(&session) {
+            known.addresses.heard(source, now);
         }
-        let Some(known) = self.sessions.get_mut(&session) else {
-            return;
-        };
-        known.addresses.push_back(source);
-        if known.addresses.len() > ADDRESSES
-            && let Some(oldest) = known.addresses.pop_front()
-        {
-            self.by_address.remove(&oldest);
-        }
-        // An address may pass to another session: the browser behind it has reloaded its page.
-        if let Some(former) = self.by_address.insert(source, session)
-            && let Some(former) = self.sessions.get_mut(&former)
-        {
-            former.addresses.retain(|address| *address != source);
-        }
+    }
+
+    /// Where so many bytes go to the session's browser. `None`: it has not been heard from.
+    pub fn path(&mut self, session: K, bytes: usize) -> Option<Way> {
+        self.sessions.get_mut(&session)?.addresses.path(bytes)
+    }
+
+    /// How an address that speaks for the session is spoken to: from where it speaks to.
+    pub fn way(&self, session: K, remote: SocketAddr) -> Option<Way> {
+        self.sessions.get(&session)?.addresses.way(remote)
     }
 
     /// Is it an address that some session has verified?
@@ -108,12 +100,14 @@ impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
         self.by_address.contains_key(&source)
     }
 
-    /// Whose datagram is this?
-    pub fn route(&self, source: SocketAddr, datagram: &[u8]) -> Route<K> {
-        let by_address = || match self.by_address.get(&source) {
-            Some(&session) => Route::Session(session),
-            None => Route::Drop,
-        };
+    /// Whose datagram is this? It came to `local`, one of our addresses.
+    pub fn route(
+        &mut self,
+        source: SocketAddr,
+        local: SocketAddr,
+        datagram: &[u8],
+        now: Micros,
+    ) -> Route<K> {
         // RFC 7983.
         match datagram.first() {
             Some(0..=3) => {
@@ -121,34 +115,71 @@ impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
                     return Route::Drop;
                 };
                 match (stun.ufrag, stun.answer(source)) {
-                    (Some(ufrag), _) => match self.by_ufrag.get(ufrag) {
-                        Some(&session) => Route::Session(session),
-                        None => Route::Drop,
-                    },
+                    (Some(_), _) => self.check((local, source), &stun, datagram, now),
                     (None, Some(answer)) => Route::Answer(answer),
-                    (None, None) => by_address(),
+                    // We ask nobody anything, so nothing is an answer.
+                    (None, None) => Route::Drop,
                 }
             }
-            Some(20..=63 | 128..=191) => by_address(),
+            Some(20..=63 | 128..=191) => {
+                let Some(&session) = self.by_address.get(&source) else {
+                    return Route::Drop;
+                };
+                if let Some(known) = self.sessions.get_mut(&session) {
+                    known.addresses.came(source, datagram.len());
+                }
+                Route::Session(session)
+            }
             _ => Route::Drop,
         }
+    }
+
+    fn check(&mut self, way: Way, stun: &Stun<'_>, datagram: &[u8], now: Micros) -> Route<K> {
+        let (_, source) = way;
+        let session = stun.ufrag.and_then(|ufrag| self.by_ufrag.get(ufrag));
+        let Some(&session) = session.filter(|_| stun.request) else {
+            return Route::Drop;
+        };
+        let genuine = |known: &Known| stun.is_signed(datagram, &known.password);
+        if !self.sessions.get(&session).is_some_and(genuine) {
+            return Route::Drop;
+        }
+        let owner = self.by_address.get(&source).copied();
+        let former = owner.filter(|&owner| owner != session);
+        let held = |former| {
+            let former = self.sessions.get(&former);
+            former.is_some_and(|former| former.addresses.holds(source, now))
+        };
+        if former.is_some_and(held) {
+            return Route::Drop;
+        }
+        let Some(known) = self.sessions.get_mut(&session) else {
+            return Route::Drop;
+        };
+        let check = Check {
+            transaction: stun.transaction,
+            nominates: stun.nominates,
+            bytes: datagram.len(),
+        };
+        let Checked::Counts(gone) = known.addresses.check(way, check, now) else {
+            return Route::Drop;
+        };
+        if let Some(gone) = gone {
+            self.by_address.remove(&gone);
+        }
+        // It may pass on: the browser behind it has reloaded its page.
+        if let Some(former) = former.and_then(|former| self.sessions.get_mut(&former)) {
+            former.addresses.lose(source);
+        }
+        self.by_address.insert(source, session);
+        Route::Session(session)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::check;
     use super::*;
-
-    fn check(ufrag: &str) -> Vec<u8> {
-        let name = format!("{ufrag}:theirs");
-        let padded = name.len().next_multiple_of(4);
-        let mut bytes = vec![0, 1, 0, (4 + padded) as u8, 0x21, 0x12, 0xa4, 0x42];
-        bytes.extend([7; 12]);
-        bytes.extend([0, 6, 0, name.len() as u8]);
-        bytes.extend(name.bytes());
-        bytes.resize(24 + padded, 0);
-        bytes
-    }
 
     fn from(port: u16) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, 1], port))
@@ -156,72 +187,91 @@ mod tests {
 
     const DTLS: &[u8] = &[22, 254, 253];
     const RTP: &[u8] = &[0x80, 96];
+    const SECOND: Micros = 1_000_000;
+
+    /// With sessions 1 and 2.
+    struct Two(Demux<u8>);
+
+    impl Two {
+        fn new() -> Self {
+            let mut demux = Demux::default();
+            demux.add(1, "one", "secret one");
+            demux.add(2, "two", "secret two");
+            Self(demux)
+        }
+
+        fn came(&mut self, port: u16, datagram: &[u8], now: Micros) -> Route<u8> {
+            self.0.route(from(port), from(0), datagram, now)
+        }
+    }
 
     #[test]
     fn nothing_but_checks_is_heard_from_an_address_that_was_not_verified() {
-        let mut demux = Demux::default();
-        demux.add(1, "one");
+        let mut two = Two::new();
         for datagram in [DTLS, RTP, &[0x80], &[64, 0, 0, 1], &[]] {
-            assert_eq!(demux.route(from(5), datagram), Route::Drop);
+            assert_eq!(two.came(5, datagram, 0), Route::Drop);
         }
-        assert_eq!(demux.route(from(5), &check("one")), Route::Session(1));
-        assert_eq!(demux.route(from(5), &check("two")), Route::Drop);
-        assert_eq!(demux.route(from(5), DTLS), Route::Drop);
-        demux.verified(1, from(5));
-        assert_eq!(demux.route(from(5), DTLS), Route::Session(1));
-        assert_eq!(demux.route(from(5), RTP), Route::Session(1));
-        assert_eq!(demux.route(from(6), RTP), Route::Drop);
-        demux.remove(1);
-        assert_eq!(demux.route(from(5), RTP), Route::Drop);
-        assert_eq!(demux.route(from(5), &check("one")), Route::Drop);
+        assert_eq!(
+            two.came(5, &check("three", "secret one", 1), 0),
+            Route::Drop
+        );
+        assert_eq!(two.came(5, &check("one", "secret two", 1), 0), Route::Drop);
+        assert_eq!(two.came(5, DTLS, 0), Route::Drop);
+        let good = check("one", "secret one", 1);
+        assert_eq!(two.came(5, &good, 0), Route::Session(1));
+        assert_eq!(two.came(5, DTLS, 0), Route::Session(1));
+        assert_eq!(two.came(5, RTP, 0), Route::Session(1));
+        assert_eq!(two.came(6, RTP, 0), Route::Drop);
+        two.0.remove(1);
+        assert_eq!(two.came(5, RTP, 0), Route::Drop);
+        assert_eq!(two.came(5, &good, 0), Route::Drop);
+        assert!(two.0.by_address.is_empty() && two.0.by_ufrag.len() == 1);
     }
 
     #[test]
-    fn an_address_belongs_to_the_session_that_verified_it_last() {
-        let mut demux = Demux::default();
-        demux.add(1, "one");
-        demux.add(2, "two");
-        demux.verified(1, from(5));
-        demux.verified(2, from(5));
-        demux.remove(1);
-        assert_eq!(demux.route(from(5), RTP), Route::Session(2));
-        demux.verified(1, from(5));
-        assert_eq!(demux.route(from(5), RTP), Route::Session(2));
+    fn a_check_that_is_bent_anywhere_ahead_of_its_signature_reaches_nobody() {
+        let mut two = Two::new();
+        let good = check("one", "secret one", 1);
+        for at in 0..good.len() - 20 {
+            let mut bent = good.clone();
+            bent[at] ^= 4;
+            assert_ne!(two.came(5, &bent, 0), Route::Session(1), "{at}");
+        }
+        assert_eq!(two.came(5, &good, 0), Route::Session(1));
     }
 
     #[test]
-    fn a_session_keeps_its_latest_addresses() {
-        let mut demux = Demux::default();
-        demux.add(1, "one");
-        for port in 0..=ADDRESSES as u16 {
-            demux.verified(1, from(port));
-        }
-        assert_eq!(demux.route(from(0), RTP), Route::Drop);
-        assert_eq!(demux.route(from(1), RTP), Route::Session(1));
-        assert_eq!(demux.by_address.len(), ADDRESSES);
+    fn an_address_passes_to_another_session_only_when_its_own_has_been_silent_there() {
+        let mut two = Two::new();
+        let one = |n| check("one", "secret one", n);
+        let other = |n| check("two", "secret two", n);
+        assert_eq!(two.came(5, &one(1), 0), Route::Session(1));
+        assert_eq!(two.came(5, &other(2), 0), Route::Session(2));
+        assert_eq!(two.came(5, RTP, 0), Route::Session(2));
+        two.0.heard(2, from(5), 0);
+        assert_eq!(two.came(5, &one(3), 4 * SECOND), Route::Drop);
+        assert_eq!(two.came(5, RTP, 4 * SECOND), Route::Session(2));
+        assert_eq!(two.came(5, &one(4), 6 * SECOND), Route::Session(1));
+        assert_eq!(two.came(5, RTP, 6 * SECOND), Route::Session(1));
+        two.0.remove(2);
+        assert_eq!(two.came(5, RTP, 6 * SECOND), Route::Session(1));
     }
 
     #[test]
-    fn a_session_answers_to_its_latest_names() {
-        let mut demux = Demux::default();
-        for name in ["one", "one", "two", "three"] {
-            demux.add(1, name);
-        }
-        assert_eq!(demux.route(from(5), &check("one")), Route::Drop);
-        for name in ["two", "three"] {
-            assert_eq!(demux.route(from(5), &check(name)), Route::Session(1));
-        }
-        demux.remove(1);
-        assert_eq!(demux.route(from(5), &check("three")), Route::Drop);
-        assert!(demux.by_ufrag.is_empty());
+    fn a_check_that_is_sent_again_from_elsewhere_verifies_nothing() {
+        let mut two = Two::new();
+        let good = check("one", "secret one", 1);
+        assert_eq!(two.came(5, &good, 0), Route::Session(1));
+        assert_eq!(two.came(6, &good, 0), Route::Drop);
+        assert_eq!(two.came(6, RTP, 0), Route::Drop);
+        assert_eq!(two.0.by_address.len(), 1);
     }
 
     #[test]
     fn a_plain_request_is_answered() {
-        let demux = Demux::<u8>::default();
         let mut plain = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
         plain.extend([7; 12]);
-        let Route::Answer(answer) = demux.route(from(5), &plain) else {
+        let Route::Answer(answer) = Two::new().came(5, &plain, 0) else {
             panic!("not answered");
         };
         assert_eq!((answer.len(), &answer[8..20]), (32, &[7; 12][..]));

@@ -9,6 +9,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -55,9 +56,28 @@ impl Caught {
     }
 }
 
+/// What is seen of a connection's DTLS.
+#[derive(Debug, Default)]
+pub struct Seen {
+    caught: OnceLock<Caught>,
+    records: AtomicUsize,
+}
+
+impl Seen {
+    /// The keys, once they are there.
+    pub fn caught(&self) -> Option<&Caught> {
+        self.caught.get()
+    }
+
+    /// Records with data that came and were genuine.
+    pub fn records(&self) -> usize {
+        self.records.load(Ordering::Relaxed)
+    }
+}
+
 /// Where the keys of a connection will be. str0m compares the fingerprint of the other side's certificate before they come
 /// out, so once they are here they are those of the browser whose offer was accepted.
-pub type Place = Arc<OnceLock<Caught>>;
+pub type Place = Arc<Seen>;
 
 thread_local! {
     /// The place that the next DTLS of this thread gets.
@@ -126,13 +146,16 @@ impl fmt::Debug for Watched {
 impl DtlsInstance for Watched {
     fn poll_output<'a>(&mut self, buffer: &'a mut [u8]) -> DtlsOutput<'a> {
         let output = self.inner.poll_output(buffer);
+        if let DtlsOutput::ApplicationData(_) = &output {
+            self.place.records.fetch_add(1, Ordering::Relaxed);
+        }
         if let DtlsOutput::KeyingMaterial(bytes, profile) = &output
             && let Some(profile) = known(*profile)
             && let Some(keys) = Keys::from_exporter(profile, bytes)
         {
             let client = self.inner.is_active();
             // Keys come once: there is no renegotiation in WebRTC.
-            let _ = self.place.set(Caught {
+            let _ = self.place.caught.set(Caught {
                 profile,
                 keys,
                 client,

@@ -17,24 +17,21 @@ use super::assemble::{Making, Pool};
 use super::egress::{Egress, Sums};
 use super::offer::{Offer, OfferError};
 use super::rtcp;
-use super::session::{Output, Session, SessionEvent};
+use super::session::{Output, Session, SessionEvent, To};
 use super::srtp::Open;
 use crate::Micros;
-use crate::frame::MS;
 
 /// Most pairs of slots of one link (`docs/ref/links.md`).
 pub const MAX_SLOTS: usize = 64;
 /// Slots are asked for in steps of so many, since each step costs an exchange of descriptions.
 const STEP: usize = 4;
-/// How often is said that something authentic came: as often as heartbeats go out.
-const HEARD: Micros = 50 * MS;
 /// What may still be done for a link that ends: sound and repetitions stand before its goodbye.
 const LAST_WORDS: usize = 1_024;
 
 /// What a link needs to know of its surroundings.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the relay's UDP port can be reached.
+    /// Where the browser is told that the relay's UDP port can be reached.
     pub candidates: Vec<SocketAddr>,
     /// What the way down is believed to carry at first, bit/s.
     pub start_bps: u64,
@@ -47,8 +44,6 @@ pub struct Config {
 pub enum LinkEvent {
     /// Control messages and frames may go both ways.
     Open,
-    /// Something authentic came: each [`HEARD`] at most.
-    Heard,
     /// A control message.
     Text(String),
     /// A sealed frame, if it is one. Frames of one layer come in any order.
@@ -64,15 +59,15 @@ pub enum LinkEvent {
 pub enum Todo {
     /// Send what is in the buffer, as datagrams of this size; the last may be shorter.
     Transmit {
-        /// From which of the relay's addresses.
-        source: SocketAddr,
         /// To whom.
-        destination: SocketAddr,
+        to: To,
         /// Bytes of a datagram.
         size: usize,
     },
     /// Take note.
     Event(LinkEvent),
+    /// From there came something that only the browser can make, and that is no check ([`super::Demux::heard`]).
+    Heard(SocketAddr),
     /// Nothing now; call [`RtpLink::handle_timeout`] at this time at the latest.
     Timeout(Option<Instant>),
 }
@@ -85,6 +80,8 @@ pub struct RtpLink {
     session_at: Option<Option<Instant>>,
     egress: Egress,
     reports: Option<Open>,
+    /// Where a genuine report came from.
+    heard: Option<SocketAddr>,
     /// Reports as they are read.
     compound: Vec<u8>,
     /// The ICE user name of the offer: another connection of the browser's has another.
@@ -96,10 +93,6 @@ pub struct RtpLink {
     /// Pairs that were asked for.
     asked: usize,
     open: bool,
-    /// Something authentic came that was not told yet.
-    heard: bool,
-    /// When that was told.
-    told_at: Micros,
 }
 
 impl RtpLink {
@@ -110,6 +103,7 @@ impl RtpLink {
             session_at: None,
             egress: Egress::new(config.start_bps, micros),
             reports: None,
+            heard: None,
             compound: Vec::new(),
             theirs: offer.ufrag().to_owned(),
             answered: None,
@@ -117,8 +111,6 @@ impl RtpLink {
             making: Making::new(config.making.clone()),
             asked: 0,
             open: false,
-            heard: false,
-            told_at: 0,
         }
     }
 
@@ -144,37 +136,31 @@ impl RtpLink {
         Ok(answer)
     }
 
-    /// See [`Session::ufrag`].
-    pub fn ufrag(&mut self) -> String {
-        self.session.ufrag()
+    /// See [`Session::credentials`].
+    pub fn credentials(&mut self) -> (String, String) {
+        self.session.credentials()
     }
 
-    /// A datagram came. True: it was a genuine check, so its source is an address of this browser.
-    pub fn handle_datagram(
-        &mut self,
-        source: SocketAddr,
-        local: SocketAddr,
-        datagram: &[u8],
-        now: Instant,
-    ) -> bool {
+    /// A datagram came, from an address that speaks for this browser ([`super::Demux`]).
+    pub fn handle_datagram(&mut self, source: SocketAddr, datagram: &[u8], now: Instant) {
         if is_rtcp(datagram) {
-            self.hear_report(datagram, now);
+            self.hear_report(source, datagram, now);
             // What the browser says of its own sending is for the session, what it says of ours is not.
             if datagram.get(1) != Some(&SENDER_REPORT) {
-                return false;
+                return;
             }
         }
         self.session_at = None;
-        self.session.handle_datagram(source, local, datagram, now)
+        self.session.handle_datagram(source, datagram, now);
     }
 
-    fn hear_report(&mut self, datagram: &[u8], now: Instant) {
+    fn hear_report(&mut self, source: SocketAddr, datagram: &[u8], now: Instant) {
         let at = self.micros(now);
         let Some(open) = &mut self.reports else {
             return;
         };
         if let Some(compound) = open.rtcp(datagram, &mut self.compound) {
-            self.heard = true;
+            self.heard = Some(source);
             rtcp::read(compound, |feedback| self.egress.handle(feedback, at));
         }
     }
@@ -195,20 +181,15 @@ impl RtpLink {
     /// `out`.
     pub fn poll(&mut self, now: Instant, out: &mut Vec<u8>) -> Todo {
         let at = self.micros(now);
-        if let Some((source, destination)) = self.session.path()
-            && let Some(size) = self.egress.poll(at, out)
-        {
-            return Todo::Transmit {
-                source,
-                destination,
-                size,
-            };
+        if let Some(source) = self.heard.take() {
+            return Todo::Heard(source);
+        }
+        if let Some(size) = self.egress.poll(at, out) {
+            let to = To::Path;
+            return Todo::Transmit { to, size };
         }
         if let Some(bps) = self.egress.bandwidth() {
             return Todo::Event(LinkEvent::Bandwidth(bps));
-        }
-        if self.is_heard(at) {
-            return Todo::Event(LinkEvent::Heard);
         }
         while self.session_at.is_none() {
             let event = match self.session.poll_output() {
@@ -216,19 +197,13 @@ impl RtpLink {
                     self.session_at = Some(at);
                     break;
                 }
-                Output::Transmit {
-                    source,
-                    destination,
-                    datagram,
-                } => {
+                Output::Transmit { to, datagram } => {
                     out.clear();
                     out.extend_from_slice(&datagram);
-                    return Todo::Transmit {
-                        source,
-                        destination,
-                        size: datagram.len(),
-                    };
+                    let size = datagram.len();
+                    return Todo::Transmit { to, size };
                 }
+                Output::Event(SessionEvent::Heard(source)) => return Todo::Heard(source),
                 Output::Event(event) => event,
             };
             if let Some(event) = self.note(event, at) {
@@ -244,16 +219,6 @@ impl RtpLink {
                 .flatten()
                 .min(),
         )
-    }
-
-    /// Is it time to say so? What came sooner after the last time shows nothing new.
-    fn is_heard(&mut self, at: Micros) -> bool {
-        let due = self.open && at.saturating_sub(self.told_at) >= HEARD;
-        let heard = std::mem::take(&mut self.heard) && due;
-        if heard {
-            self.told_at = at;
-        }
-        heard
     }
 
     fn note(&mut self, event: SessionEvent, at: Micros) -> Option<LinkEvent> {
@@ -274,13 +239,11 @@ impl RtpLink {
             SessionEvent::Sound(sealed) => return Some(LinkEvent::Frame(sealed)),
             SessionEvent::Packet(ssrc, packet) => {
                 let whole = self.making.add(ssrc, &packet, at);
-                if let Some((_, sealed)) = whole {
-                    return Some(LinkEvent::Frame(sealed));
-                }
-                self.heard = true;
-                return self.is_heard(at).then_some(LinkEvent::Heard);
+                return whole.map(|(_, sealed)| LinkEvent::Frame(sealed));
             }
             SessionEvent::Closed => return Some(LinkEvent::Closed),
+            // Told as it comes.
+            SessionEvent::Heard(_) => {}
         }
         None
     }
@@ -338,7 +301,7 @@ impl RtpLink {
             let mut out = Vec::new();
             match self.poll(now, &mut out) {
                 todo @ Todo::Transmit { .. } => last.push((todo, out)),
-                Todo::Event(_) => {}
+                Todo::Event(_) | Todo::Heard(_) => {}
                 Todo::Timeout(_) => break,
             }
         }

@@ -9,6 +9,7 @@
 //! Nothing that comes on the network panics or grows beyond a stated bound; what comes from an address that ICE has not
 //! verified reaches nothing but the check itself.
 
+mod addresses;
 mod assemble;
 mod demux;
 mod descriptor;
@@ -23,8 +24,9 @@ mod session;
 pub mod srtp;
 mod stun;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
+pub use addresses::Way;
 pub use assemble::{Assembler, Making, Pool};
 pub use demux::{Demux, Route};
 pub use descriptor::Descriptor;
@@ -32,5 +34,5 @@ pub use egress::{Egress, SlotNames, Sums};
 pub use link::{Config, LinkEvent, MAX_SLOTS, RtpLink, Todo};
 pub use offer::{Offer, OfferError};
 pub use packet::Packet;
-pub use session::{Output, Session, SessionEvent};
+pub use session::{Output, Session, SessionEvent, To};
 pub use stun::Stun;

@@ -4,8 +4,7 @@
 //! No socket and no clock: the offer and datagrams in, the answer, datagrams and events out. The browser offers and relays
 //! only answer; a further offer ([`Session::accept`]) adds tracks behind those that are there. What the browser sends comes
 //! out packet by packet. For what it receives, its slots, the session tells names and keys ([`SessionEvent::Slot`],
-//! [`SessionEvent::Secured`]) and where the connection goes ([`Session::path`]); packets are made elsewhere
-//! ([`super::Egress`]). str0m never sends by a slot's SSRC: two counters under one key would meet. Control messages go over the
+//! [`SessionEvent::Secured`]) ; packets are made elsewhere ([`super::Egress`]). str0m never sends by a slot's SSRC: two counters under one key would meet. Control messages go over the
 //! data channel 0, negotiated in advance.
 //!
 //! The relay's address is in the answer; the browser's are learned from its checks, those in its offer are ignored. Bytes
@@ -48,8 +47,19 @@ pub enum SessionEvent {
     Sound(Bytes),
     /// A packet of a picture came. Numbers and times count within its SSRC; a layer that begins anew gets another.
     Packet(u32, Packet),
+    /// From there came something that only the browser can make, and that is no check.
+    Heard(SocketAddr),
     /// The connection has ended: nothing else comes.
     Closed,
+}
+
+/// Where a datagram goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// To where a check came from ([`super::Demux::way`]).
+    Address(SocketAddr),
+    /// To the browser, wherever it is ([`super::Demux::path`]).
+    Path,
 }
 
 /// What the session wants done.
@@ -57,10 +67,8 @@ pub enum SessionEvent {
 pub enum Output {
     /// Send a datagram.
     Transmit {
-        /// From which of the relay's addresses.
-        source: SocketAddr,
         /// To whom.
-        destination: SocketAddr,
+        to: To,
         /// What.
         datagram: Vec<u8>,
     },
@@ -82,6 +90,7 @@ struct Slot {
 #[derive(Debug)]
 pub struct Session {
     rtc: Rtc,
+    candidates: Vec<SocketAddr>,
     slots: Vec<Slot>,
     place: Place,
     secured: bool,
@@ -92,8 +101,12 @@ pub struct Session {
     scratch: Vec<u8>,
     /// Of incoming SSRCs: is it sound?
     sounds: HashMap<Ssrc, bool>,
-    /// Where the connection goes at present: from one of our addresses to the browser's.
-    path: Option<(SocketAddr, SocketAddr)>,
+    /// Where the datagram that is being handled came from, unless that was told already.
+    source: Option<SocketAddr>,
+    /// Records of DTLS that were seen to be genuine.
+    records: usize,
+    /// The browser has been heard from.
+    heard: bool,
     control: Option<ChannelId>,
     events: VecDeque<SessionEvent>,
     closed: bool,
@@ -134,6 +147,7 @@ impl Session {
         });
         Self {
             rtc,
+            candidates: candidates.to_vec(),
             slots: Vec::new(),
             place,
             secured: false,
@@ -141,7 +155,9 @@ impl Session {
             proven: BTreeSet::new(),
             scratch: Vec::new(),
             sounds: HashMap::new(),
-            path: None,
+            source: None,
+            records: 0,
+            heard: false,
             control: None,
             events: VecDeque::new(),
             closed: false,
@@ -216,41 +232,41 @@ impl Session {
         })
     }
 
-    /// Where the connection goes at present: from one of the relay's addresses to the browser's.
-    pub fn path(&self) -> Option<(SocketAddr, SocketAddr)> {
-        self.path
+    /// The session's own ICE user name and password: what the browser's checks carry, and are signed with.
+    pub fn credentials(&mut self) -> (String, String) {
+        let credentials = self.rtc.direct_api().local_ice_credentials();
+        (credentials.ufrag, credentials.pass)
     }
 
-    /// The session's own ICE user name: what the browser's checks carry. A further offer may change it (ICE restart).
-    pub fn ufrag(&mut self) -> String {
-        self.rtc.direct_api().local_ice_credentials().ufrag
-    }
-
-    /// A datagram came. True: it was a genuine check, so its source is an address of this browser.
-    pub fn handle_datagram(
-        &mut self,
-        source: SocketAddr,
-        local: SocketAddr,
-        datagram: &[u8],
-        now: Instant,
-    ) -> bool {
+    /// A datagram came, from an address that speaks for this browser ([`super::Demux`]).
+    pub fn handle_datagram(&mut self, source: SocketAddr, datagram: &[u8], now: Instant) {
+        let Some(local) = self.candidate_for(source) else {
+            return;
+        };
         let Ok(receive) = Receive::new(Protocol::Udp, source, local, datagram) else {
-            return false;
+            return;
         };
         let input = Input::Receive(now, receive);
-        if !self.rtc.accepts(&input) {
-            return false;
+        if is_stun(datagram) && !self.rtc.accepts(&input) {
+            return;
         }
-        let beginner = match self.beginner(datagram) {
-            Ok(beginner) => beginner,
-            Err(Forged) => return false,
+        let Ok(beginner) = self.beginner(datagram) else {
+            return;
         };
+        self.source = Some(source);
         // An error is about this datagram; one that ends the connection shows in `is_alive`.
-        let taken = self.rtc.handle_input(input).is_ok();
+        let _ = self.rtc.handle_input(input);
         if let Some(ssrc) = beginner {
             self.remember(ssrc);
         }
-        taken && datagram.first().is_some_and(|&first| first < 4)
+    }
+
+    /// Which of our addresses str0m is told that it came to: one of those that the browser was told. There may be others, and
+    /// a translator of addresses before us.
+    fn candidate_for(&self, source: SocketAddr) -> Option<SocketAddr> {
+        let all = || self.candidates.iter().copied();
+        let like = |candidate: &SocketAddr| candidate.is_ipv4() == source.is_ipv4();
+        all().find(like).or_else(|| all().next())
     }
 
     /// The SSRC of a packet of RTP, if it is one that begins. str0m gives a track to whatever names it before it looks whether
@@ -288,6 +304,7 @@ impl Session {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.source = None;
         if self.rtc.handle_input(Input::Timeout(now)).is_err() {
             self.rtc.disconnect();
         }
@@ -302,15 +319,21 @@ impl Session {
             if self.closed {
                 return Output::Timeout(None);
             }
-            match self.rtc.poll_output() {
+            let output = self.rtc.poll_output();
+            if std::mem::replace(&mut self.records, self.place.records()) != self.records {
+                self.hear();
+            }
+            match output {
                 Ok(RtcOutput::Transmit(transmit)) => {
-                    // Checks go to and fro on every path, DTLS and what is in it only on the one in use.
-                    if transmit.contents.first().is_some_and(is_dtls) {
-                        self.path = Some((transmit.source, transmit.destination));
-                    }
+                    // Answers go back where a check came from. Before the browser was heard from so does the handshake, which
+                    // is a few packets.
+                    let answer = is_stun(&transmit.contents) || !self.heard;
                     return Output::Transmit {
-                        source: transmit.source,
-                        destination: transmit.destination,
+                        to: if answer {
+                            To::Address(transmit.destination)
+                        } else {
+                            To::Path
+                        },
                         datagram: transmit.contents.into(),
                     };
                 }
@@ -336,6 +359,14 @@ impl Session {
         }
     }
 
+    /// What came last is genuine.
+    fn hear(&mut self) {
+        if let Some(source) = self.source.take() {
+            self.heard = true;
+            self.events.push_back(SessionEvent::Heard(source));
+        }
+    }
+
     fn end(&mut self) {
         self.rtc.disconnect();
         self.closed = true;
@@ -344,7 +375,10 @@ impl Session {
 
     fn note(&mut self, event: Event) {
         match event {
-            Event::Connected => self.secure(),
+            Event::Connected => {
+                self.hear();
+                self.secure();
+            }
             Event::ChannelOpen(id, _) if self.control.is_none() => {
                 self.control = Some(id);
                 self.events.push_back(SessionEvent::ControlOpen);
@@ -356,7 +390,10 @@ impl Session {
                     self.events.push_back(SessionEvent::Control(text));
                 }
             }
-            Event::RtpPacket(packet) => self.take_packet(&packet),
+            Event::RtpPacket(packet) => {
+                self.hear();
+                self.take_packet(&packet);
+            }
             Event::IceConnectionStateChange(IceConnectionState::Disconnected) | Event::Closed => {
                 self.end();
             }
@@ -365,7 +402,7 @@ impl Session {
     }
 
     fn secure(&mut self) {
-        if let Some(caught) = self.place.get()
+        if let Some(caught) = self.place.caught()
             && !std::mem::replace(&mut self.secured, true)
         {
             self.open = caught.open();
@@ -413,6 +450,6 @@ fn is_rtp(datagram: &[u8]) -> bool {
 }
 
 /// RFC 7983.
-fn is_dtls(first: &u8) -> bool {
-    (20..=63).contains(first)
+fn is_stun(datagram: &[u8]) -> bool {
+    matches!(datagram, [0..=3, ..])
 }

@@ -1,13 +1,18 @@
-//! As much of STUN (RFC 8489) as a port needs that many sessions share: for whom a check is, and the answer to somebody who
-//! only asks for its own address. Whether a check is genuine is for the session to say. Cost: a walk over the attributes.
+//! As much of STUN (RFC 8489) as a port needs that many sessions share: for whom a check is and whether it is genuine, and the
+//! answer to somebody who only asks for its own address. Cost: a walk over the attributes.
 
 use std::net::{IpAddr, SocketAddr};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac;
 
 const HEADER: usize = 20;
 const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 const REQUEST: [u8; 2] = [0, 1];
 const SUCCESS: [u8; 2] = [1, 1];
 const USERNAME: u16 = 0x0006;
+const MESSAGE_INTEGRITY: u16 = 0x0008;
+const USE_CANDIDATE: u16 = 0x0025;
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 /// Attributes looked at. A check of today's browsers has 7.
 const ATTRIBUTES: usize = 32;
@@ -19,7 +24,12 @@ pub struct Stun<'a> {
     pub request: bool,
     /// The receiver's half of the user name, ahead of the colon.
     pub ufrag: Option<&'a str>,
-    transaction: [u8; 12],
+    /// The address that it came from is the one in use (`USE-CANDIDATE`).
+    pub nominates: bool,
+    /// The sender's random number for it.
+    pub transaction: [u8; 12],
+    /// Bytes ahead of the signature.
+    signed: Option<usize>,
 }
 
 impl<'a> Stun<'a> {
@@ -31,7 +41,7 @@ impl<'a> Stun<'a> {
         if header[0] & 0xc0 != 0 || header[4..8] != COOKIE || length != attributes.len() {
             return None;
         }
-        let mut ufrag = None;
+        let (mut ufrag, mut nominates, mut signed) = (None, false, None);
         for _ in 0..ATTRIBUTES {
             let Some((head, rest)) = attributes.split_first_chunk::<4>() else {
                 break;
@@ -39,6 +49,12 @@ impl<'a> Stun<'a> {
             let kind = u16::from_be_bytes([head[0], head[1]]);
             let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
             let value = rest.get(..length)?;
+            // What stands behind is not signed.
+            if kind == MESSAGE_INTEGRITY {
+                signed = Some(datagram.len() - attributes.len());
+                break;
+            }
+            nominates |= kind == USE_CANDIDATE;
             if kind == USERNAME && ufrag.is_none() {
                 let name = std::str::from_utf8(value).ok()?;
                 ufrag = Some(name.split_once(':').map_or(name, |(local, _)| local));
@@ -50,8 +66,31 @@ impl<'a> Stun<'a> {
         Some(Self {
             request: header[..2] == REQUEST,
             ufrag,
+            nominates,
             transaction,
+            signed,
         })
+    }
+
+    /// Is the message signed with this key (`MESSAGE-INTEGRITY`)? `datagram` is what it was read from.
+    pub fn is_signed(&self, datagram: &[u8], key: &hmac::Key) -> bool {
+        self.signature(datagram, key).is_some()
+    }
+
+    fn signature(&self, datagram: &[u8], key: &hmac::Key) -> Option<()> {
+        let (signed, rest) = datagram.split_at_checked(self.signed?)?;
+        let tag = rest.get(4..24)?;
+        // As if the message ended with the signature (section 14.5).
+        let length = u16::try_from(signed.len() + 24 - HEADER).ok()?;
+        let mut context = hmac::Context::with_key(key);
+        context.update(signed.get(..2)?);
+        context.update(&length.to_be_bytes());
+        context.update(signed.get(4..)?);
+        let expected = context.sign();
+        let whole = rest.get(2..4) == Some(&[0, 20]);
+        verify_slices_are_equal(expected.as_ref(), tag)
+            .ok()
+            .filter(|()| whole)
     }
 
     /// The answer to a plain binding request: where it came from. `None` when it is none. The shortest request has 20 bytes
@@ -122,6 +161,42 @@ mod tests {
         );
         let answer = message(SUCCESS, &[(USERNAME, b"evtj:h6vY")]);
         assert!(!Stun::parse(&answer).expect("a message").request);
+    }
+
+    /// RFC 5769 section 2.1.
+    #[test]
+    fn a_signed_check_is_known_by_its_password() {
+        let hex = "000100582112a442b7e7a701bc34d686fa87dfae\
+            802200105354554e207465737420636c69656e74\
+            002400046e0001ff80290008932ff9b151263b36\
+            000600096576746a3a68367659202020\
+            000800149aeaa70cbfd8cb56781ef2b5b2d3f249c1b571a2\
+            80280004e57a3bcf";
+        let bytes: Vec<u8> = (0..hex.len() / 2)
+            .map(|n| u8::from_str_radix(&hex[2 * n..][..2], 16).expect("hex"))
+            .collect();
+        let stun = Stun::parse(&bytes).expect("a message");
+        let key = |password: &str| {
+            hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes())
+        };
+        assert!(stun.is_signed(&bytes, &key("VOkJxbRl1RmTxUk/WvJxBt")));
+        assert!(!stun.is_signed(&bytes, &key("VOkJxbRl1RmTxUk/WvJxBs")));
+        assert!(!stun.nominates);
+    }
+
+    #[test]
+    fn what_stands_behind_the_signature_is_not_read() {
+        let named = (USERNAME, &b"a:b"[..]);
+        let (signed, nominates) = ((MESSAGE_INTEGRITY, &[0; 20][..]), (USE_CANDIDATE, &[][..]));
+        for (attributes, read) in [
+            ([named, nominates, signed], true),
+            ([named, signed, nominates], false),
+        ] {
+            let bytes = message(REQUEST, &attributes);
+            assert_eq!(Stun::parse(&bytes).expect("a message").nominates, read);
+        }
+        let bytes = message(REQUEST, &[signed, named]);
+        assert_eq!(Stun::parse(&bytes).expect("a message").ufrag, None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::hmac;
 use grove_frame::{Header, Kind, TAG_BYTES};
 
 use super::packet::Packet;
@@ -62,4 +63,21 @@ pub(crate) fn pieces(seq: u64, time: u64, sealed: &[u8]) -> Vec<Packet> {
         Packet::video(seq + n as u64, time, n == last, &payload.into())
     };
     sealed.chunks(1000).enumerate().map(piece).collect()
+}
+
+/// A check with this number, signed, that nominates.
+pub(crate) fn check(ufrag: &str, password: &str, n: u8) -> Vec<u8> {
+    let name = format!("{ufrag}:theirs");
+    let padded = name.len().next_multiple_of(4);
+    let mut bytes = vec![0, 1, 0, (8 + padded + 24) as u8, 0x21, 0x12, 0xa4, 0x42];
+    bytes.extend([n; 12]);
+    bytes.extend([0, 6, 0, name.len() as u8]);
+    bytes.extend(name.bytes());
+    bytes.resize(24 + padded, 0);
+    bytes.extend([0, 0x25, 0, 0]);
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
+    let tag = hmac::sign(&key, &bytes);
+    bytes.extend([0, 8, 0, 20]);
+    bytes.extend(tag.as_ref());
+    bytes
 }

@@ -98,6 +98,7 @@ fn is_stun(datagram: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtp::testing::check;
     use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
     #[tokio::test]
@@ -106,8 +107,9 @@ mod tests {
         let ours = Socket::bind((localhost, 0)).expect("a port");
         let [stranger, peer] = [0; 2].map(|_| UdpSocket::bind((localhost, 0)).expect("a port"));
         let mut demux = Demux::default();
-        demux.add((1, 2, 3), "name");
-        demux.verified((1, 2, 3), peer.local_addr().expect("bound"));
+        demux.add((1, 2, 3), "name", "password");
+        let check = check("name", "password", 1);
+        demux.route(peer.local_addr().expect("bound"), ours.local, &check, 0);
         for _ in 0..STUN + 40 {
             for junk in [&[22, 254, 253][..], &[0x80, 96], &[0, 1]] {
                 stranger.send_to(junk, ours.local).expect("sent");

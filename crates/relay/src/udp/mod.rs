@@ -11,7 +11,6 @@ mod offers;
 mod socket;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
@@ -25,10 +24,12 @@ pub(crate) use self::offers::{Read, Reading};
 pub use self::socket::Udp;
 use crate::command::{Command, Node, Room, Token};
 use crate::relay::{Incoming, Input, Link, Micros, Outgoing, Relay};
-use crate::rtp::{Config, Demux, LinkEvent, Pool, Route, RtpLink, Todo};
+use crate::rtp::{Config, Demux, LinkEvent, Pool, Route, RtpLink, To, Todo};
 
 /// What a link is believed to carry before it was measured, bit/s.
 const START_BPS: u64 = 3_000_000;
+/// How often the core is told that something authentic came: as often as heartbeats go out.
+const HEARD: Micros = 50_000;
 /// How long a link may take from its offer to its control channel.
 const OPEN_WITHIN: Duration = Duration::from_secs(20);
 /// Links in the making, of all peers: each has up to a megabyte. With more the eldest goes; opening takes a second.
@@ -48,6 +49,8 @@ struct Entry {
     link: Option<Link>,
     due: Option<Instant>,
     open_by: Instant,
+    /// When the core was told last that something came.
+    heard_at: Micros,
 }
 
 /// See the module.
@@ -194,13 +197,15 @@ impl Port {
         }
         self.made += 1;
         let key = (peer.0, peer.1, self.made);
-        self.demux.add(key, &rtp.ufrag());
+        let (ufrag, password) = rtp.credentials();
+        self.demux.add(key, &ufrag, &password);
         let entry = Entry {
             rtp,
             token,
             link: None,
             due: None,
             open_by: now.instant + OPEN_WITHIN,
+            heard_at: 0,
         };
         self.entries.insert(key, entry);
         self.pending.insert(self.made, key);
@@ -277,7 +282,8 @@ impl Port {
         let Some(socket) = self.udp.sockets.get(*socket) else {
             return;
         };
-        match self.demux.route(*source, bytes) {
+        let local = socket.local;
+        match self.demux.route(*source, local, bytes, now.micros) {
             Route::Drop => {}
             Route::Answer(answer) => {
                 if self.answers.may(source.ip(), now.micros) {
@@ -285,13 +291,10 @@ impl Port {
                 }
             }
             Route::Session(key) => {
-                let (local, source) = (socket.local, *source);
-                let genuine = self.with(key, |rtp| {
-                    rtp.handle_datagram(source, local, bytes, now.instant)
+                let source = *source;
+                self.with(key, |rtp| {
+                    rtp.handle_datagram(source, bytes, now.instant);
                 });
-                if genuine == Some(true) {
-                    self.demux.verified(key, source);
-                }
             }
         }
     }
@@ -353,11 +356,11 @@ impl Port {
             let mut out = std::mem::take(&mut self.out);
             while let Some(todo) = self.with(key, |rtp| rtp.poll(now.instant, &mut out)) {
                 match todo {
-                    Todo::Transmit {
-                        source,
-                        destination,
-                        size,
-                    } => self.transmit(source, destination, &out, size),
+                    Todo::Transmit { to, size } => self.transmit(key, to, &out, size),
+                    Todo::Heard(source) => {
+                        self.demux.heard(key, source, now.micros);
+                        self.hear(key, relay, now.micros);
+                    }
                     Todo::Timeout(at) => {
                         self.touched.remove(&key);
                         self.wait(key, at);
@@ -370,6 +373,19 @@ impl Port {
                 }
             }
             self.out = out;
+        }
+    }
+
+    /// Something authentic came: the core is told, each [`HEARD`] at most.
+    fn hear(&mut self, key: Key, relay: &mut Relay, now: Micros) {
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return;
+        };
+        if let Some(link) = entry.link
+            && now.saturating_sub(entry.heard_at) >= HEARD
+        {
+            entry.heard_at = now;
+            relay.handle_input(link, Input::Heard, now);
         }
     }
 
@@ -394,7 +410,6 @@ impl Port {
             LinkEvent::Closed => return self.remove(key, relay, now),
             LinkEvent::Text(text) => Input::Came(Incoming::Text(text)),
             LinkEvent::Frame(sealed) => Input::Came(Incoming::Frame(sealed)),
-            LinkEvent::Heard => Input::Heard,
             LinkEvent::Bandwidth(bps) => Input::Bandwidth(bps),
         };
         if let Some(link) = entry.link {
@@ -404,7 +419,6 @@ impl Port {
 
     /// Ends a link, with a goodbye to the browser, and tells the core.
     fn remove(&mut self, key: Key, relay: &mut Relay, now: Now) {
-        self.demux.remove(key);
         self.touched.remove(&key);
         self.pending.remove(&key.2);
         let Some(mut entry) = self.entries.remove(&key) else {
@@ -420,21 +434,23 @@ impl Port {
         // Whatever breaks now breaks nothing: the link is gone.
         let last = catch_unwind(AssertUnwindSafe(|| entry.rtp.farewell(now.instant)));
         for (todo, datagrams) in last.unwrap_or_default() {
-            if let Todo::Transmit {
-                source,
-                destination,
-                size,
-            } = todo
-            {
-                self.transmit(source, destination, &datagrams, size);
+            if let Todo::Transmit { to, size } = todo {
+                self.transmit(key, to, &datagrams, size);
             }
         }
+        self.demux.remove(key);
     }
 
-    fn transmit(&self, source: SocketAddr, destination: SocketAddr, datagrams: &[u8], size: usize) {
+    fn transmit(&mut self, key: Key, to: To, datagrams: &[u8], size: usize) {
+        let way = match to {
+            To::Address(remote) => self.demux.way(key, remote),
+            To::Path => self.demux.path(key, datagrams.len()),
+        };
         let mut sockets = self.udp.sockets.iter();
-        if let Some(socket) = sockets.find(|socket| socket.local == source) {
-            socket.send(destination, datagrams, size);
+        if let Some((local, remote)) = way
+            && let Some(socket) = sockets.find(|socket| socket.local == local)
+        {
+            socket.send(remote, datagrams, size);
         }
     }
 

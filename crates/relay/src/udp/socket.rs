@@ -20,7 +20,8 @@ const KERNEL_BUFFER: usize = 4 << 20;
 #[derive(Debug)]
 pub struct Udp {
     pub(super) sockets: Vec<Socket>,
-    pub(super) candidates: Vec<SocketAddr>,
+    candidates: Vec<SocketAddr>,
+    refused: Vec<(IpAddr, io::Error)>,
 }
 
 #[derive(Debug)]
@@ -75,36 +76,43 @@ impl Socket {
 }
 
 impl Udp {
-    /// Takes `port` on each of these addresses that has it free; 0: any port, the same on all. An error when no address has
-    /// it. To be called on a Tokio runtime.
+    /// Takes `port` on each of these addresses that has it free ([`Udp::refused`] has the others); 0: any port, the same on
+    /// all. An error when no address has it. To be called on a Tokio runtime.
     pub fn bind(addresses: &[IpAddr], port: u16) -> io::Result<Self> {
         let mut sockets = Vec::new();
         let mut port = port;
-        let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        let mut refused = Vec::new();
         for &address in addresses {
             match Socket::bind((address, port)) {
                 Ok(socket) => {
                     port = socket.local.port();
                     sockets.push(socket);
                 }
-                Err(error) => failed = error,
+                Err(error) => refused.push((address, error)),
             }
         }
         if sockets.is_empty() {
-            return Err(failed);
+            let failed = refused.pop().map(|(_, error)| error);
+            return Err(failed.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()));
         }
         let candidates = sockets.iter().map(|socket| socket.local).collect();
         Ok(Self {
             sockets,
             candidates,
+            refused,
         })
     }
 
-    /// With further addresses under which browsers reach it.
+    /// With other addresses told to browsers than those that it has.
     #[must_use]
-    pub fn with_public(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
-        self.candidates.extend(addresses);
+    pub fn with_candidates(mut self, candidates: Vec<SocketAddr>) -> Self {
+        self.candidates = candidates;
         self
+    }
+
+    /// What it was to take and could not, and why.
+    pub fn refused(&self) -> &[(IpAddr, io::Error)] {
+        &self.refused
     }
 
     /// Where browsers are told to send to.

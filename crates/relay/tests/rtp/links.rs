@@ -105,6 +105,15 @@ fn what_comes_from_an_unverified_address_reaches_no_session() {
 }
 
 #[test]
+fn what_browsers_are_told_need_not_be_an_address_of_the_relay() {
+    let public = ([203, 0, 113, 7], 3478).into();
+    let mut world = World::behind(public, CLEAN, 78, &[(true, 0), (false, 1)]);
+    world.show(1, 0, 1);
+    world.run(2_000);
+    assert!(world.shown(1, 1).frames.len() > 30);
+}
+
+#[test]
 fn a_wide_path_is_believed_to_carry_what_is_sent() {
     let mut world = World::new(CLEAN, 75, &[(true, 0), (false, 1)]);
     world.show(1, 0, 1);
@@ -172,7 +181,7 @@ fn who_only_watches_and_says_nothing_is_heard_by_the_reports_on_what_it_gets() {
     world.run(5_000);
     assert!(world.counts.control.is_empty());
     let heard = |n| world.counts.heard.iter().filter(|&&of| of == n).count();
-    assert!((10..=101).contains(&heard(1)), "{}", heard(1));
+    assert!(heard(1) >= 10, "{}", heard(1));
 }
 
 #[test]

@@ -267,9 +267,9 @@ fn a_browser_gets_what_is_sealed_with_the_caught_keys_and_its_answers_are_unders
     let now = Instant::now();
     let (relay, place) = catching(config().set_ice_lite(true), now);
     let mut ends = Ends::new(relay, config().build(now), now, |_| ());
-    assert!(place.get().is_none());
+    assert!(place.caught().is_none());
     ends.connect();
-    let caught = place.get().expect("keys");
+    let caught = place.caught().expect("keys");
     assert_eq!(caught.client, ends.relay_is_client());
     let (seal, open) = (caught.seal().expect("keys"), caught.open().expect("keys"));
     a_browser_gets_all(&mut ends, seal, open);
@@ -284,7 +284,7 @@ fn both_ends_catch_the_same_keys_and_opposite_parts() {
     let (browser, theirs) = catching(config(), now);
     let mut ends = Ends::new(relay, browser, now, |_| ());
     ends.connect();
-    let (ours, theirs) = (ours.get().expect("keys"), theirs.get().expect("keys"));
+    let (ours, theirs) = (ours.caught().expect("keys"), theirs.caught().expect("keys"));
     assert_eq!(ours.client, !theirs.client);
     let other_part = Caught {
         client: ours.client,
@@ -312,7 +312,7 @@ fn a_certificate_that_is_not_the_offered_one_gives_no_keys() {
     for _ in 0..400 {
         ends.step();
     }
-    assert!(place.get().is_none());
+    assert!(place.caught().is_none());
     assert!(!ends.browser.is_alive());
 }
 

@@ -7,16 +7,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grove_frame::{Header, Kind};
-use grove_relay::rtp::{Config, Demux, LinkEvent, Offer, Pool, Route, RtpLink, Todo};
+use grove_relay::rtp::{Config, Demux, LinkEvent, Offer, Pool, Route, RtpLink, To, Todo};
 
 use crate::client::{Client, FRAME, Got, Sealed};
-use crate::net::{Net, Path};
+use crate::net::{Datagram, Net, Path};
 
 pub const RELAY: ([u8; 4], u16) = ([10, 0, 0, 1], 3478);
 
 #[derive(Default)]
 pub struct Counts {
     pub unrouted: usize,
+    /// Bytes to addresses where nobody is.
+    pub elsewhere: BTreeMap<SocketAddr, usize>,
     pub bandwidth: Vec<u64>,
     pub control: Vec<(usize, String)>,
     pub open: usize,
@@ -43,6 +45,12 @@ pub struct World {
     pub sealed: Sealed,
     pub counts: Counts,
     ticks: u64,
+    told: SocketAddr,
+    /// Clients that are seen under another address.
+    pub nat: BTreeMap<usize, SocketAddr>,
+    /// Checks of clients go here and not to the relay.
+    pub keep_checks: bool,
+    pub checks: Vec<Vec<u8>>,
     /// Layers that each client sends at present.
     pub sending: Vec<usize>,
     pub sound: bool,
@@ -55,6 +63,11 @@ pub fn address(n: usize) -> SocketAddr {
 impl World {
     /// Connected clients: (does it send, how many pairs of slots).
     pub fn new(path: Path, seed: u64, clients: &[(bool, usize)]) -> Self {
+        Self::behind(RELAY.into(), path, seed, clients)
+    }
+
+    /// With a relay that has its address told to be this one, which something before it translates.
+    pub fn behind(told: SocketAddr, path: Path, seed: u64, clients: &[(bool, usize)]) -> Self {
         let now = Instant::now();
         let mut world = Self {
             now,
@@ -68,6 +81,10 @@ impl World {
             sealed: Sealed::new(),
             counts: Counts::default(),
             ticks: 0,
+            told,
+            nat: BTreeMap::new(),
+            keep_checks: false,
+            checks: Vec::new(),
             sending: Vec::new(),
             sound: false,
         };
@@ -84,7 +101,7 @@ impl World {
         let mut client = Client::new(address(n), 100 + n as u16, self.now);
         let (offer, pending) = client.offer(sends, slots);
         let config = Config {
-            candidates: vec![RELAY.into()],
+            candidates: vec![self.told],
             start_bps: 4_000_000,
             making: Pool::default(),
         };
@@ -92,8 +109,12 @@ impl World {
         let offer = Offer::read(&offer).expect("an offer");
         let mut link = RtpLink::new(&config, &offer, self.now, micros);
         let answer = link.accept(offer).expect("an answer");
-        client.answer(pending, &answer);
-        self.demux.add(n, &link.ufrag());
+        let of = |address: SocketAddr| format!(" {} {} typ", address.ip(), address.port());
+        assert!(answer.contains(&of(self.told)));
+        // The translation, played.
+        client.answer(pending, &answer.replace(&of(self.told), &of(RELAY.into())));
+        let (ufrag, password) = link.credentials();
+        self.demux.add(n, &ufrag, &password);
         link.set_demand(10_000_000);
         self.clients.push(client);
         self.links.push(link);
@@ -173,22 +194,12 @@ impl World {
         }
         while let Some(datagram) = self.net.due(self.now) {
             if datagram.to == RELAY.into() {
-                match self.demux.route(datagram.from, &datagram.bytes) {
-                    Route::Session(n) => {
-                        let (from, to) = (datagram.from, datagram.to);
-                        let link = &mut self.links[n];
-                        if link.handle_datagram(from, to, &datagram.bytes, self.now) {
-                            self.demux.verified(n, from);
-                        }
-                        self.poll_link(n);
-                    }
-                    Route::Answer(_) | Route::Drop => self.counts.unrouted += 1,
-                }
-            } else if let Some(n) = (0..self.clients.len()).find(|&n| address(n) == datagram.to) {
+                self.receive(&datagram);
+            } else if let Some(n) = self.at(datagram.to) {
                 let receive = str0m::net::Receive::new(
                     str0m::net::Protocol::Udp,
                     datagram.from,
-                    datagram.to,
+                    address(n),
                     &datagram.bytes,
                 );
                 let input = str0m::Input::Receive(self.now, receive.expect("a datagram"));
@@ -197,6 +208,8 @@ impl World {
                     .handle_input(input)
                     .expect("well-formed");
                 self.poll_client(n);
+            } else {
+                *self.counts.elsewhere.entry(datagram.to).or_default() += datagram.bytes.len();
             }
         }
         for n in 0..self.clients.len() {
@@ -210,6 +223,32 @@ impl World {
         }
     }
 
+    fn receive(&mut self, datagram: &Datagram) {
+        let (from, to) = (datagram.from, datagram.to);
+        let micros = self.micros();
+        match self.demux.route(from, to, &datagram.bytes, micros) {
+            Route::Session(n) => {
+                self.links[n].handle_datagram(from, &datagram.bytes, self.now);
+                self.poll_link(n);
+            }
+            Route::Answer(_) | Route::Drop => self.counts.unrouted += 1,
+        }
+    }
+
+    fn micros(&self) -> u64 {
+        self.now.duration_since(self.start).as_micros() as u64
+    }
+
+    /// Whose address is this?
+    fn at(&self, public: SocketAddr) -> Option<usize> {
+        (0..self.clients.len()).find(|&n| self.public(n) == public)
+    }
+
+    /// Where a client is seen: its own address, unless a NAT has chosen another.
+    pub fn public(&self, n: usize) -> SocketAddr {
+        self.nat.get(&n).copied().unwrap_or_else(|| address(n))
+    }
+
     fn tick_client(&mut self, n: usize) {
         let input = str0m::Input::Timeout(self.now);
         self.clients[n].rtc.handle_input(input).expect("alive");
@@ -217,13 +256,18 @@ impl World {
     }
 
     fn poll_client(&mut self, n: usize) {
+        let public = self.public(n);
         let client = &mut self.clients[n];
         loop {
             match client.rtc.poll_output().expect("alive") {
                 str0m::Output::Timeout(at) => break client.timeout = at,
                 str0m::Output::Transmit(t) => {
-                    self.net
-                        .send(t.source, t.destination, t.contents.to_vec(), self.now);
+                    let bytes = t.contents.to_vec();
+                    if self.keep_checks && bytes[0] == 0 && bytes[1] == 1 {
+                        self.checks.push(bytes);
+                    } else {
+                        self.net.send(public, t.destination, bytes, self.now);
+                    }
                 }
                 str0m::Output::Event(event) => client.note(event),
             }
@@ -235,11 +279,19 @@ impl World {
         loop {
             match self.links[n].poll(self.now, &mut out) {
                 Todo::Timeout(at) => break self.timeouts[n] = at,
-                Todo::Transmit {
-                    source,
-                    destination,
-                    size,
-                } => {
+                Todo::Heard(source) => {
+                    let micros = self.micros();
+                    self.demux.heard(n, source, micros);
+                    self.counts.heard.push(n);
+                }
+                Todo::Transmit { to, size } => {
+                    let way = match to {
+                        To::Address(remote) => self.demux.way(n, remote),
+                        To::Path => self.demux.path(n, out.len()),
+                    };
+                    let Some((source, destination)) = way else {
+                        continue;
+                    };
                     self.counts.batches += usize::from(out.len() > size);
                     for datagram in out.chunks(size) {
                         self.net
@@ -254,7 +306,6 @@ impl World {
     fn note(&mut self, n: usize, event: LinkEvent) {
         match event {
             LinkEvent::Open => self.counts.open += 1,
-            LinkEvent::Heard => self.counts.heard.push(n),
             LinkEvent::Frame(sealed) => self.forward(n, &sealed),
             LinkEvent::Bandwidth(bps) => self.counts.bandwidth.push(bps),
             LinkEvent::Text(text) => self.counts.control.push((n, text)),

@@ -242,7 +242,7 @@ pub const KEYS: &[Key] = &[
         "relay-public-addresses",
         Kind::List,
         "[]",
-        "Further addresses under which browsers reach that port, where something before this machine translates addresses: 203.0.113.7, or 203.0.113.7:3478 when the port is another",
+        "Addresses under which browsers reach that port, where something before this machine translates addresses: 203.0.113.7, or 203.0.113.7:3478 when the port is another. Browsers are told these and no others",
     ),
     key(
         "relay.quic_listen",

@@ -7,6 +7,7 @@
 
 pub mod close;
 pub mod quic;
+pub mod udp;
 pub mod ws;
 
 use crate::room::Input;

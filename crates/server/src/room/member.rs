@@ -4,6 +4,7 @@
 //! the person who writes a client.
 
 use super::ConnectionId;
+use super::relay::Pace;
 use crate::signal::message::{
     Join, Node, Participant, Policy, Presence, Publication, ServerMessage,
 };
@@ -61,6 +62,8 @@ pub struct Member {
     pub watches_trees: bool,
     /// What the planner was told last, bit/s.
     pub uplink: u64,
+    /// Of its offers to the relay.
+    pub pace: Pace,
     kept: VecDeque<ServerMessage>,
     kept_bytes: usize,
 }
@@ -93,6 +96,7 @@ impl Member {
             leaving: false,
             watches_trees: false,
             uplink,
+            pace: Pace::default(),
             kept: VecDeque::new(),
             kept_bytes: 0,
         }

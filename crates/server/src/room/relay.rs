@@ -9,12 +9,36 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use grove_relay::{Command, Layers, Stream, Token};
+use grove_tree::Millis;
 
 /// Numbers from here up belong to relays; participants never reach them.
 pub const FIRST: Node = 65_000;
 
 /// The relay of this server. Further ones count down from here.
 pub const RELAY: Node = 65_535;
+
+/// Offers to the relay that a participant may make at once, and how long until it may make one more: each takes a processor
+/// for milliseconds. A browser makes one for its link and one for each four streams more.
+const OFFERS: Millis = 5;
+const OFFER_EACH: Millis = 1_000;
+
+/// How fast one participant makes offers to the relay.
+#[derive(Debug, Default)]
+pub struct Pace {
+    whole_at: Millis,
+}
+
+impl Pace {
+    /// May there be one now? Then it counts.
+    pub fn may_offer(&mut self, now: Millis) -> bool {
+        let whole_at = self.whole_at.max(now) + OFFER_EACH;
+        let may = whole_at - now <= OFFERS * OFFER_EACH;
+        if may {
+            self.whole_at = whole_at;
+        }
+        may
+    }
+}
 
 /// Mints a room's tokens: HMAC-SHA-256 of a counter under the room's own random key, cut to 128 bits. No two links of a
 /// server have the same.

@@ -102,6 +102,29 @@ fn an_offer_to_the_relay_reaches_it_and_its_answer_comes_back_unsigned() {
 }
 
 #[test]
+fn a_participant_makes_five_offers_to_the_relay_at_once_and_then_one_each_second() {
+    let (mut world, [root, leaf, _]) = call();
+    let offer = || ClientMessage::Description {
+        to: RELAY,
+        kind: DescriptionKind::Offer,
+        sdp: "v=0".to_owned(),
+        signature: String::new(),
+    };
+    world.take(root);
+    for _ in 0..50 {
+        world.say(root, offer());
+    }
+    world.say(leaf, offer());
+    assert_eq!(world.relay.offers.len(), 6);
+    assert_eq!(complaints(world.take(root)).len(), 45);
+    world.pass(1_000);
+    for _ in 0..2 {
+        world.say(root, offer());
+    }
+    assert_eq!(world.relay.offers.len(), 7);
+}
+
+#[test]
 fn the_relay_feeds_nobody_before_it_has_the_stream() {
     let mut world = World::with_relay(Policy::Relay);
     world.enter_sending();

@@ -35,7 +35,7 @@ impl Room {
                 sdp,
                 signature,
             } => {
-                self.describe(from, to, kind, sdp, signature);
+                self.describe(from, to, kind, sdp, signature, now);
             }
             ClientMessage::Candidate { to, candidate, mid } => {
                 if candidate.len() > 1024 || mid.as_ref().is_some_and(|mid| mid.len() > 32) {
@@ -228,9 +228,10 @@ impl Room {
         kind: DescriptionKind,
         sdp: String,
         signature: String,
+        now: Millis,
     ) {
         if to == RELAY {
-            return self.describe_to_relay(from, kind, sdp, &signature);
+            return self.describe_to_relay(from, kind, sdp, &signature, now);
         }
         if sdp.len() > 16 * 1024 || !member::is_signature(&signature) {
             let words =

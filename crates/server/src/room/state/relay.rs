@@ -128,10 +128,16 @@ impl Room {
         kind: DescriptionKind,
         sdp: String,
         signature: &str,
+        now: Millis,
     ) {
         if sdp.len() > MOST_OFFER || kind != DescriptionKind::Offer || !signature.is_empty() {
             let words = "to a relay goes an offer of at most 196608 bytes, without a signature";
             return self.complain(from, ErrorCode::BadField, words, "description");
+        }
+        let member = self.members.get_mut(&from);
+        if !member.is_some_and(|member| member.pace.may_offer(now)) {
+            let words = "too many offers to the relay: one each second";
+            return self.complain(from, ErrorCode::TooMany, words, "description");
         }
         // For a link that was just given up: dropped without a word.
         if self.wiring.link_between(from, RELAY).is_some()
