@@ -13,13 +13,13 @@ const BYTES: usize = 256 << 10;
 const TRACKS: usize = 160;
 /// Lines of one track, or ahead of all. Browsers write 60 where codecs are chosen, as ours are.
 const LINES: usize = 200;
-/// Bytes of a line. The longest that browsers write has 300.
-const LINE_BYTES: usize = 1_000;
+/// Bytes of a line. The longest name every track or every stream: 3 kB of 130 tracks.
+const LINE_BYTES: usize = 8_192;
 
 /// Why an offer is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OfferError {
-    /// Above 256 KiB, 160 tracks, 200 lines a track, or 1000 bytes a line.
+    /// Above 256 KiB, 160 tracks, 200 lines a track, or 8 KiB a line.
     #[error("the offer is too large")]
     TooLarge,
     /// No SDP, or one that does not fit the session.

@@ -59,7 +59,7 @@ fn the_goodbye_of_a_link_leaves_whatever_it_had_to_tell() {
 
 #[test]
 fn a_browser_that_is_seen_under_another_address_goes_on_there_within_seconds() {
-    let mut world = World::new(CLEAN, 83, &[(true, 0), (true, 1)]);
+    let mut world = World::new(CLEAN, 83, &[(true, 0), (false, 1)]);
     world.show(1, 0, 1);
     world.run(2_000);
     let new = SocketAddr::from(([203, 0, 113, 9], 2222));

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use grove_relay::rtp::{Offer, OfferError, Session};
+use grove_relay::rtp::{MAX_SLOTS, Offer, OfferError, Session};
 
 use crate::client::Client;
 use crate::net::{CLEAN, HARSH, MILD};
@@ -145,6 +145,17 @@ fn reports_tell_the_browser_what_was_sent() {
     world.sound = true;
     world.run(4_000);
     assert_eq!(world.clients[1].reported.len(), 2, "sound and pictures");
+}
+
+#[test]
+fn an_offer_of_as_many_slots_as_a_link_may_have_is_taken() {
+    let now = std::time::Instant::now();
+    let mut session = Session::new(&[([10, 0, 0, 1], 3478).into()], now);
+    let mut client = Client::new(([10, 0, 0, 2], 1).into(), 1, now);
+    let (offer, _) = client.offer(true, MAX_SLOTS);
+    let offer = Offer::read(&offer).expect("SDP");
+    let answer = session.accept(offer).expect("an answer");
+    assert_eq!(answer.matches("\nm=").count(), 2 * MAX_SLOTS + 3);
 }
 
 #[test]
