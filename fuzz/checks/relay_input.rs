@@ -200,6 +200,11 @@ impl World {
                     relay.handle_input(link, Input::Closed, now);
                 }
             }
+            23 if a & 1 == 1 => {
+                relay.handle_load(f64::from(b) / 128.0, now);
+                self.settle(relay);
+                self.input(relay, a, Input::Heard);
+            }
             21 | 22 => self.pass(relay, Micros::from(b) * MS / 4),
             _ => self.pass(relay, Micros::from(b) * 10 * MS),
         }

@@ -7,6 +7,7 @@
 mod audio_channel;
 mod browsers;
 mod client;
+mod forward;
 mod hops;
 mod join_native;
 mod join_times;
@@ -60,6 +61,11 @@ enum Scenario {
     RelayCall(relay_call::Options),
     /// One native peer sends, the relay hands it to many: what that costs the server (StreamSmart's star).
     Star(star::Options),
+    /// What a forwarded packet costs the relay, beside the least that it could and beside Janus.
+    Forward(forward::Options),
+    /// A process of `forward`.
+    #[command(hide = true, subcommand)]
+    ForwardPart(forward::Part),
     /// Many small rooms at once: what the server uses under one processor and 512 MB.
     Rooms(rooms::Options),
 }
@@ -89,9 +95,15 @@ pub fn run() -> ExitCode {
         Scenario::AudioChannel(options) => (options.common.clone(), audio_channel::run(&options)),
         Scenario::RelayCall(options) => (options.common.clone(), relay_call::run(&options)),
         Scenario::Star(options) => (options.common.clone(), star::run(&options)),
+        Scenario::Forward(options) => (options.common.clone(), forward::run(&options)),
+        Scenario::ForwardPart(part) => return exit(forward::run_part(&part)),
         Scenario::Rooms(options) => (options.common.clone(), rooms::run(&options)),
     };
-    match outcome.and_then(|(report, panels)| write(&common, &report, &panels)) {
+    exit(outcome.and_then(|(report, panels)| write(&common, &report, &panels)))
+}
+
+fn exit(outcome: Result<(), LabError>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("grove-lab: {error}");

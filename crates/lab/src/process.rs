@@ -162,6 +162,17 @@ fn parse_usage(stat: &str, status: &str) -> Option<Usage> {
     })
 }
 
+/// Seconds that the threads of a process have run, to the nanosecond, as the scheduler counts them; `None` when it has
+/// ended. Threads that have ended are not in it.
+pub fn run_time(pid: u32) -> Option<f64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let nanos = threads.filter_map(|thread| {
+        let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    Some(nanos.sum::<u64>() as f64 / 1e9)
+}
+
 /// The `grove` binary: `--grove`, else beside this one.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use crate::command::{Node, Room, Stream};
 use crate::event::{Counters, Event};
 use crate::frame::MS;
 use crate::meter::Rate;
+use crate::overload::Overload;
 use crate::relay::{Close, Deadline, Link, Micros, Outgoing, Output, Reason, Settings};
 
 /// What a deadline belongs to.
@@ -104,6 +105,7 @@ pub(crate) struct Common {
     pub received: Rate,
     /// Time in which nobody called the core although something was due: peers were not heard because nobody listened.
     pub stood: Micros,
+    pub overload: Overload,
     outputs: VecDeque<Output>,
     egress: Egress,
 }
@@ -124,6 +126,7 @@ impl Common {
             sent: Rate::default(),
             received: Rate::default(),
             stood: 0,
+            overload: Overload::default(),
             outputs: VecDeque::new(),
             egress,
         }

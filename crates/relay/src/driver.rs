@@ -52,6 +52,9 @@ pub enum AttachError {
     /// The relay has as many links as it may, or this one was opened too often within a few seconds.
     #[error("the relay has as many links as it may, or this one was opened too often")]
     Full,
+    /// The relay has too much to do to take anybody who was not here before.
+    #[error("the relay has too much to do to take anybody new")]
+    Overloaded,
     /// The relay has stopped.
     #[error("the relay has stopped")]
     Stopped,
@@ -256,6 +259,9 @@ pub fn spawn(
         relay: Relay::new(settings),
         port: udp.map(Port::new),
         started: Instant::now(),
+        woke: Instant::now(),
+        busy: Duration::ZERO,
+        told_at: Instant::now(),
         links: HashMap::new(),
         messages: messages.downgrade(),
         events,
@@ -288,6 +294,11 @@ struct Driver {
     messages: mpsc::WeakUnboundedSender<Message>,
     events: mpsc::UnboundedSender<Event>,
     publish: watch::Sender<Stats>,
+    /// Since when the task works on what it woke up for.
+    woke: Instant,
+    /// Time that it has worked since the relay was last told.
+    busy: Duration,
+    told_at: Instant,
 }
 
 impl Driver {
@@ -312,11 +323,17 @@ impl Driver {
             };
             tokio::select! {
                 message = inbox.recv() => match message {
-                    Some(message) => self.guarded(|driver| driver.handle(message)),
+                    Some(message) => {
+                        self.woke = Instant::now();
+                        self.guarded(|driver| driver.handle(message));
+                    }
                     None => return,
                 },
-                () = datagrams => self.take(),
-                () = sleep_until(wake) => {}
+                () = datagrams => {
+                    self.woke = Instant::now();
+                    self.take();
+                }
+                () = sleep_until(wake) => self.woke = Instant::now(),
             }
             let now = self.now();
             self.guarded(|driver| {
@@ -330,8 +347,12 @@ impl Driver {
                 }
             });
             self.flush();
-            if Instant::now() >= stats_at {
-                stats_at = Instant::now() + STATS_EVERY;
+            let done = Instant::now();
+            self.busy += done - self.woke;
+            if done >= stats_at {
+                stats_at = done + STATS_EVERY;
+                self.tell_load(done);
+                self.flush();
                 self.publish.send_replace(self.relay.stats(now));
             }
         }
@@ -343,6 +364,15 @@ impl Driver {
             let now = self.now();
             self.relay.abandon(now);
         }
+    }
+
+    /// Tells the relay which share of its time the task has worked. Being kept from working counts: what comes waits as long.
+    fn tell_load(&mut self, done: Instant) {
+        let all = (done - self.told_at).max(Duration::from_micros(1));
+        let busy = self.busy.as_secs_f64() / all.as_secs_f64();
+        (self.told_at, self.busy) = (done, Duration::ZERO);
+        let now = self.now();
+        self.guarded(|driver| driver.relay.handle_load(busy, now));
     }
 
     fn now(&self) -> Micros {
@@ -474,6 +504,7 @@ impl Driver {
             .map_err(|refused| match refused {
                 Refused::Unknown => AttachError::Unknown,
                 Refused::Full | Refused::TooOften => AttachError::Full,
+                Refused::Overloaded => AttachError::Overloaded,
             })?;
         let now = self.both();
         if let Some(port) = &mut self.port

@@ -1,6 +1,8 @@
 //! What the relay tells whoever gave it its orders.
 
 use crate::command::{Node, Room, Stream};
+use crate::overload::Shedding;
+use crate::relay::Refused;
 
 /// Why a link is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,15 @@ pub enum Event {
         peer: Node,
         /// Why.
         why: Lost,
+    },
+    /// The peer came to open its link and was refused, for the sake of those who are here.
+    Refused {
+        /// Which room.
+        room: Room,
+        /// Who.
+        peer: Node,
+        /// Why: [`Refused::Full`] or [`Refused::Overloaded`].
+        why: Refused,
     },
     /// The first usable frame of the stream came from `parent`: what is there can be fed on.
     Ready {
@@ -111,6 +122,10 @@ pub struct Stats {
     pub sent_bps: u64,
     /// Bit/s received in all, over the last second.
     pub received_bps: u64,
+    /// What is shed.
+    pub shedding: Shedding,
+    /// Share of what the relay can do that it does, per mille: the larger of egress and processor.
+    pub load_permille: u32,
 }
 
 /// What is held in memory. All zero once every room was left.
@@ -126,6 +141,8 @@ pub struct Size {
     pub streams: usize,
     /// Edges to children.
     pub edges: usize,
+    /// Of those: without a layer that they would have, because it was shed.
+    pub held: usize,
     /// Bytes in rings. A frame that also waits in queues is held once.
     pub ring_bytes: usize,
     /// Frames in rings.
@@ -183,4 +200,8 @@ pub struct Counters {
     pub stuck: u64,
     /// Attempts to attach that were refused.
     pub refused: u64,
+    /// Of those: of newcomers, because the relay had too much to do.
+    pub overloaded: u64,
+    /// Edges that lost a layer because the relay had too much to do.
+    pub shed: u64,
 }

@@ -29,6 +29,7 @@ mod keys;
 mod lane;
 mod link;
 mod meter;
+mod overload;
 pub mod quic;
 mod relay;
 mod ring;
@@ -42,6 +43,7 @@ mod udp;
 pub use command::{Command, Layers, Node, Room, Stream, Token};
 pub use driver::{AttachError, Attached, Ended, Gone, Handle, Inbound, Outbound, spawn};
 pub use event::{Counters, EdgeReport, Event, LinkReport, Lost, Report, Size, Stats};
+pub use overload::Shedding;
 pub use relay::{
     Close, Deadline, Incoming, Input, Link, MAX_FRAME_BYTES, Micros, Outgoing, Output, Reason,
     Refused, Relay, Settings,

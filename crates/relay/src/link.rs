@@ -321,10 +321,15 @@ impl LinkState {
 
     // --- in ---
 
-    fn heard(&mut self, bytes: usize, common: &mut Common, now: Micros) {
+    /// Something authentic came: a message, or a part of one, or what the connection sends by itself.
+    pub(crate) fn alive(&mut self, common: &Common, now: Micros) {
         self.heard_at = now;
         self.heard_stood = common.stood;
         self.silence_reported = false;
+    }
+
+    fn heard(&mut self, bytes: usize, common: &mut Common, now: Micros) {
+        self.alive(common, now);
         common.counters.bytes_received += bytes as u64;
         common.received.add(bytes, now);
     }

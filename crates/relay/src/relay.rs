@@ -12,6 +12,7 @@ use crate::common::{Common, Owner};
 use crate::event::{Event, Size, Stats};
 use crate::frame::MS;
 use crate::link::LinkState;
+use crate::overload::Shedding;
 use crate::room::RoomState;
 
 /// Microseconds since a moment of the caller's choice.
@@ -66,6 +67,9 @@ pub enum Incoming {
 pub enum Input {
     /// A message came.
     Came(Incoming),
+    /// Something authentic came that is no message (yet): a part of one, or what the connection sends by itself. The link is
+    /// not silent. More often than each 50 ms it says nothing new.
+    Heard,
     /// Of all that was handed to the link, so many bytes have not left yet.
     Unsent(usize),
     /// By RTP: what the way to the peer carries, bit/s.
@@ -171,6 +175,8 @@ pub enum Refused {
     Full,
     /// This link was opened too often.
     TooOften,
+    /// The relay has too much to do to take anybody who was not here before.
+    Overloaded,
 }
 
 /// See the module.
@@ -274,7 +280,15 @@ impl Relay {
     fn open(&mut self, token: Token, rtp: Option<u64>, now: Micros) -> Result<Link, Refused> {
         let attached = self.attach(token, rtp, now);
         self.handled = None;
-        self.common.counters.refused += u64::from(attached.is_err());
+        if let Err(why) = attached {
+            self.common.counters.refused += 1;
+            self.common.counters.overloaded += u64::from(why == Refused::Overloaded);
+            if matches!(why, Refused::Full | Refused::Overloaded)
+                && let Some(&(room, peer)) = self.tokens.get(&token)
+            {
+                self.common.event(Event::Refused { room, peer, why });
+            }
+        }
         attached
     }
 
@@ -287,12 +301,16 @@ impl Relay {
             .get(&node)
             .and_then(|peer| peer.link.as_ref())
             .map(|link| link.id);
-        if former.is_none() && self.common.links.len() >= self.common.settings.links {
-            return Err(Refused::Full);
-        }
+        let newcomer = !room.knows(node);
         let peer = room.peers.get_mut(&node).ok_or(Refused::Unknown)?;
         if !peer.may_attach(now) {
             return Err(Refused::TooOften);
+        }
+        if former.is_none() && self.common.links.len() >= self.common.settings.links {
+            return Err(Refused::Full);
+        }
+        if newcomer && self.common.overload.level() == Shedding::Newcomers {
+            return Err(Refused::Overloaded);
         }
         self.next_link += 1;
         let link = Link(self.next_link);
@@ -325,6 +343,7 @@ impl Relay {
         match input {
             Input::Came(Incoming::Frame(sealed)) => room.frame(node, sealed, common, now),
             Input::Came(Incoming::Text(text)) => room.text(node, &text, common, now),
+            Input::Heard => room.heard(node, common, now),
             Input::Unsent(bytes) => room.unsent(node, bytes, common, now),
             Input::Bandwidth(bps) => room.estimated(node, bps, common, now),
             Input::Closed => room.close(node, None, common, now),
@@ -356,6 +375,35 @@ impl Relay {
             }
         }
         self.handled = None;
+    }
+
+    /// Takes the share of its time (0..=1) in which whoever drives the relay was busy over the last second, and sheds or
+    /// gives back: to be called once a second. What leaves in all is measured here.
+    pub fn handle_load(&mut self, busy: f64, now: Micros) {
+        let common = &mut self.common;
+        let sent = common.sent.bps(now) as f64;
+        let egress = sent / common.settings.egress_bps.max(1) as f64;
+        let more = common.overload.note(busy.max(egress), now);
+        let level = common.overload.level();
+        if more {
+            for (&id, room) in &mut self.rooms {
+                self.handled = Some((id, None));
+                room.shed(level.keeps(), common, now);
+            }
+        } else if let Some(mut spare) = common.overload.spare(sent, now) {
+            let mut all = true;
+            for (&id, room) in &mut self.rooms {
+                self.handled = Some((id, None));
+                all &= room.ease(&mut spare, common, now);
+            }
+            common.overload.holding = !all;
+        }
+    }
+
+    /// Would a link of this peer be refused, because the relay has too much to do?
+    pub fn is_refusing(&self, room: Room, peer: Node) -> bool {
+        let known = self.rooms.get(&room).is_some_and(|room| room.knows(peer));
+        !known && self.common.overload.level() == Shedding::Newcomers
     }
 
     /// What to do next; `None`: nothing until the next `handle_*`.
@@ -423,6 +471,8 @@ impl Relay {
             for peer in room.peers.values_mut() {
                 peer.count_drops(&mut self.common);
                 size.edges += peer.edges.len();
+                let held = peer.edges.values().filter(|edge| edge.held.is_some());
+                size.held += held.count();
                 size.queued_bytes += peer
                     .edges
                     .values()
@@ -447,6 +497,8 @@ impl Relay {
             size,
             sent_bps: self.common.sent.bps(now),
             received_bps: self.common.received.bps(now),
+            shedding: self.common.overload.level(),
+            load_permille: (self.common.overload.load() * 1000.0) as u32,
         }
     }
 

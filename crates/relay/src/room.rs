@@ -5,7 +5,8 @@
 //! stream's parent, or from the former parent while the new one has yet to deliver. It goes to the children before anything
 //! else happens to it, as the very bytes that came.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use grove_frame::Header;
@@ -123,6 +124,8 @@ pub(crate) struct RoomState {
     pub peers: BTreeMap<Node, Peer>,
     pub streams: BTreeMap<Stream, StreamState>,
     pub timer: Timer,
+    /// Whoever had a link here: no newcomer, should it come back.
+    known: BTreeSet<Node>,
 }
 
 impl RoomState {
@@ -133,6 +136,7 @@ impl RoomState {
             peers: BTreeMap::new(),
             streams: BTreeMap::new(),
             timer: Timer::default(),
+            known: BTreeSet::new(),
         }
     }
 
@@ -173,6 +177,7 @@ impl RoomState {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
+        self.known.insert(node);
         peer.link = Some(link);
         peer.expected_by = None;
         peer.was_up = true;
@@ -215,6 +220,14 @@ impl RoomState {
             link.unsent(bytes, lanes, now);
         }
         peer.pump(common, now);
+    }
+
+    /// Something authentic came on the peer's link, if no message.
+    pub(crate) fn heard(&mut self, node: Node, common: &Common, now: Micros) {
+        let peer = self.peers.get_mut(&node);
+        if let Some(link) = peer.and_then(|peer| peer.link.as_mut()) {
+            link.alive(common, now);
+        }
     }
 
     /// What the way to a peer carries, bit/s.
@@ -276,10 +289,11 @@ impl RoomState {
             .or_insert_with(|| StreamState::new(key, now));
         let peer = self.peers.entry(child).or_insert_with(|| Peer::new(now));
         let cap = common.settings.queue_bytes;
-        let edge = peer
-            .edges
-            .entry(key)
-            .or_insert_with(|| Edge::new(layers, Lane::new(rate_bps, cap, now), now));
+        let edge = peer.edges.entry(key).or_insert_with(|| {
+            let mut edge = Edge::new(layers, Lane::new(rate_bps, cap, now), now);
+            edge.held = common.overload.holding.then_some(0);
+            edge
+        });
         edge.layers = layers;
         edge.lane.set_rate(rate_bps, now);
         if let Err(at) = stream.children.binary_search(&child) {
@@ -513,6 +527,72 @@ impl RoomState {
             parent: from,
         });
         self.wake_stream(key, now, Reason::Stream, common);
+    }
+
+    // --- overload ---
+
+    /// Had this peer a link here before?
+    pub(crate) fn knows(&self, node: Node) -> bool {
+        self.known.contains(&node)
+    }
+
+    /// More is shed than before: each edge keeps what it has at most, and of each child's streams so many keep more than the
+    /// lowest layer.
+    pub(crate) fn shed(&mut self, keeps: usize, common: &mut Common, now: Micros) {
+        for peer in self.peers.values_mut() {
+            let pictures = peer
+                .edges
+                .iter()
+                .filter(|(_, edge)| !edge.layers.is_empty());
+            let mut order: Vec<_> = pictures
+                .map(|(&key, edge)| {
+                    let stream = self.streams.get(&key);
+                    let spoke = stream.map_or(0, |stream| stream.spoke_at);
+                    (Reverse(spoke), Reverse(edge.lane.rate_bps()), key)
+                })
+                .collect();
+            order.sort_unstable();
+            for (place, (_, _, key)) in order.into_iter().enumerate() {
+                let Some(edge) = peer.edges.get_mut(&key) else {
+                    continue;
+                };
+                let has = edge.lane.gate.layers().top().unwrap_or(0);
+                let keeps = if place < keeps { has } else { 0 };
+                common.counters.shed += u64::from(keeps < has);
+                edge.held = Some(edge.held.map_or(keeps, |held| held.min(keeps)));
+            }
+        }
+        for key in self.streams.keys().copied().collect::<Vec<_>>() {
+            self.choose_all(key, common, now);
+        }
+    }
+
+    /// Gives layers back that were shed, while they fit into `spare` bit/s. True when all are back.
+    pub(crate) fn ease(&mut self, spare: &mut f64, common: &mut Common, now: Micros) -> bool {
+        let (mut all, mut changed) = (true, BTreeSet::new());
+        for peer in self.peers.values_mut() {
+            for (&key, edge) in &mut peer.edges {
+                let Some(stream) = self.streams.get_mut(&key).filter(|_| edge.held.is_some())
+                else {
+                    continue;
+                };
+                let held = edge.held.take();
+                let layers = stream.choose(edge.layers, edge.ceiling());
+                let more = stream.bps_of(layers, now);
+                let cost = more - stream.bps_of(edge.lane.gate.layers(), now);
+                if cost > *spare {
+                    edge.held = held;
+                    all = false;
+                    continue;
+                }
+                *spare -= cost.max(0.0);
+                changed.insert(key);
+            }
+        }
+        for key in changed {
+            self.choose_all(key, common, now);
+        }
+        all
     }
 
     // --- what both orders and the clock use ---

@@ -1,6 +1,6 @@
 //! One stream at this node: who may deliver it, what came, what is remembered, who gets it.
 
-use grove_frame::Header;
+use grove_frame::{Header, Kind};
 
 use crate::Micros;
 use crate::command::{Layers, Node, Stream};
@@ -26,10 +26,18 @@ const SOUND_BYTES_PER_S: f64 = 32_000.0;
 const SOUND_PACKETS_PER_S: f64 = 200.0;
 /// Pictures of one stream: 120 per second in each layer, and a second's worth at once after a stall.
 const PICTURES_PER_S: f64 = 120.0 * Layers::MAX as f64;
+/// Sound at least so loud is speech: RFC 6464, decibels below the loudest. A quiet room stands at 60 and more.
+const SPEECH: u8 = 50;
+/// A layer without a delta frame for so long has key frames only.
+const DELTAS_GONE: Micros = 3_000 * MS;
 /// Sound alone makes a stream with video ready only after this: the camera may be slow, or refused.
 const AUDIO_READY: Micros = 1000 * MS;
 /// After the new parent has delivered, frames of the old one are still welcome for so long.
 pub(crate) const GRACE: Micros = 1000 * MS;
+/// A higher layer is begun with so long after the last change at the earliest: each costs everybody a key frame. Twice as long
+/// after each try that failed, up to the second figure.
+pub(crate) const FIT_AGAIN: Micros = 3_000 * MS;
+pub(crate) const FIT_LATEST: Micros = 48_000 * MS;
 /// A frame so far below the highest still shows that a parent delivers.
 const NEAR: u32 = 64;
 
@@ -46,6 +54,10 @@ pub(crate) struct Edge {
     pub fits: Option<u8>,
     /// Since then.
     pub fitted_at: Micros,
+    /// How long it takes until a higher layer is tried again.
+    pub fit_again: Micros,
+    /// The highest layer that is not shed (`overload`). `None`: as many as there are.
+    pub held: Option<u8>,
     /// What the child was last told that it gets.
     pub told: Option<Layers>,
     /// It has begun once, whatever the link.
@@ -62,6 +74,8 @@ impl Edge {
             since: now,
             fits: None,
             fitted_at: 0,
+            fit_again: FIT_AGAIN,
+            held: None,
             told: None,
             begun: false,
             budget: Bucket::new(KEYS_PER_S, KEY_BURST, now),
@@ -70,7 +84,7 @@ impl Edge {
 
     /// The highest layer that may go out.
     pub(crate) fn ceiling(&self) -> Option<u8> {
-        let known = [self.fits, self.lane.gate.ceiling];
+        let known = [self.fits, self.held, self.lane.gate.ceiling];
         known.into_iter().flatten().min()
     }
 
@@ -79,6 +93,7 @@ impl Edge {
         self.started = false;
         self.since = now;
         self.fits = None;
+        self.fit_again = FIT_AGAIN;
         self.told = None;
         self.lane.clear();
     }
@@ -144,9 +159,13 @@ pub(crate) struct StreamState {
     sound_packets: Bucket,
     pictures: Bucket,
     pub rate: Rate,
-    /// Of the pictures of each layer.
+    /// Of the pictures of each layer, for what it takes to go on: a key frame counts as one of the others.
     pub rates: [Rate; Layers::MAX as usize],
+    /// What a delta frame of each layer has lately, bytes, and when the last one came.
+    deltas: [Option<(f64, Micros)>; Layers::MAX as usize],
     pub delay: Delay,
+    /// When somebody was last heard to speak in it.
+    pub spoke_at: Micros,
     /// When layers of its edges are looked at again, if frames have come since they were.
     pub choose_at: Option<Micros>,
     pub timer: Timer,
@@ -172,7 +191,9 @@ impl StreamState {
             pictures: Bucket::new(PICTURES_PER_S, PICTURES_PER_S, now),
             rate: Rate::default(),
             rates: Default::default(),
+            deltas: Default::default(),
             delay: Delay::default(),
+            spoke_at: 0,
             choose_at: None,
             timer: Timer::default(),
             seen: Default::default(),
@@ -202,6 +223,11 @@ impl StreamState {
 
     /// Takes note of a frame from a parent.
     pub(crate) fn arrive(&mut self, track: Track, header: &Header, now: Micros) -> Verdict {
+        if let Kind::Audio { level } = header.kind
+            && level <= SPEECH
+        {
+            self.spoke_at = now;
+        }
         if track == Track::Audio {
             return self.audio.accept(header, now);
         }
@@ -216,8 +242,9 @@ impl StreamState {
     /// Remembers a video frame that goes on.
     pub(crate) fn keep(&mut self, frame: &Frame) {
         let layer = frame.header.spatial;
+        let bytes = self.lasting(frame);
         if let Some(rate) = self.rates.get_mut(usize::from(layer)) {
-            rate.add(frame.sealed.len(), frame.at);
+            rate.add(bytes, frame.at);
         }
         self.ring.add(frame, frame.at);
         for (at, seen) in (0..).zip(&mut self.seen) {
@@ -234,6 +261,29 @@ impl StreamState {
         }
         if frame.header.is_key() {
             self.keys.satisfied(layer);
+        }
+    }
+
+    /// What a frame counts for in what its layer takes in the long run. Climbing to a layer brings a key frame, and so does
+    /// each newcomer: were they counted, a layer would be left for what beginning it costs, again and again. A layer of key
+    /// frames alone is counted as it is.
+    fn lasting(&mut self, frame: &Frame) -> usize {
+        let bytes = frame.sealed.len();
+        let Some(delta) = self.deltas.get_mut(usize::from(frame.header.spatial)) else {
+            return bytes;
+        };
+        let recent = delta.filter(|(_, at)| frame.at.saturating_sub(*at) < DELTAS_GONE);
+        match recent {
+            Some((usual, _)) if frame.header.is_key() => bytes.min(usual as usize),
+            _ if frame.header.is_key() => bytes,
+            Some((usual, _)) => {
+                *delta = Some((usual + (bytes as f64 - usual) / 8.0, frame.at));
+                bytes
+            }
+            None => {
+                *delta = Some((bytes as f64, frame.at));
+                bytes
+            }
         }
     }
 

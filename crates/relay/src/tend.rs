@@ -17,18 +17,18 @@ use crate::frame::MS;
 use crate::link::LinkState;
 use crate::relay::{Close, Reason};
 use crate::room::RoomState;
-use crate::stream::{Edge, StreamState};
+use crate::stream::{Edge, FIT_AGAIN, FIT_LATEST, StreamState};
 
 /// How long a parent waits for the child's `take` before it begins by itself.
 const TAKE_WAIT: Micros = 300 * MS;
 /// What sound may take of a link before pictures are fitted into it, bit/s per stream: with its packets' headers.
 const SOUND_BPS: f64 = 60_000.0;
-/// A higher layer is begun with where there is room for so many times its rate, and goes on down to this share of it: a key
-/// frame doubles what a second measures, and the lane's own bounds see to what lasts.
+/// A higher layer is begun with where there is room for so many times its rate, and goes on down to this share of it: the
+/// lane's own bounds see to what lasts.
 const FIT_UP: f64 = 1.25;
 const FIT_STAY: f64 = 0.8;
-/// And so long after the last change at the earliest: each costs everybody a key frame.
-const FIT_AGAIN: Micros = 3_000 * MS;
+/// A higher layer that did not last so long was a try that failed: its key frame alone may be what the way does not carry.
+const FIT_LASTS: Micros = 10_000 * MS;
 /// Nothing is looked at more often.
 const LOOK: Micros = 10 * MS;
 /// How often rings are looked at while nothing comes.
@@ -354,7 +354,7 @@ fn fit(
         let mut fits = None;
         for (&(lower, below), &(higher, above)) in costs.iter().zip(costs.iter().skip(1)) {
             let up = edge.fits.is_some_and(|fits| fits < higher);
-            let waits = up && now.saturating_sub(edge.fitted_at) < FIT_AGAIN;
+            let waits = up && now.saturating_sub(edge.fitted_at) < edge.fit_again;
             let margin = if up { FIT_UP } else { FIT_STAY };
             if waits || above * margin - below > room {
                 fits = Some(lower);
@@ -363,6 +363,15 @@ fn fit(
             room -= above - below;
         }
         if edge.fits != fits {
+            let rises = fits.is_none() || (edge.fits.is_some() && edge.fits < fits);
+            if !rises && edge.fitted_at > 0 {
+                let failed = now - edge.fitted_at < FIT_LASTS;
+                edge.fit_again = if failed {
+                    (edge.fit_again * 2).min(FIT_LATEST)
+                } else {
+                    FIT_AGAIN
+                };
+            }
             edge.fits = fits;
             edge.fitted_at = now;
             changed.push(key);

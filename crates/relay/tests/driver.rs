@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use grove_frame::{Header, Kind};
 use grove_relay::{
-    AttachError, Close, Command, Event, Handle, Incoming, Layers, Node, Outgoing, Settings, Stream,
-    Token, spawn,
+    AttachError, Close, Command, Event, Handle, Incoming, Layers, Node, Outgoing, Refused,
+    Settings, Shedding, Stream, Token, spawn,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -255,4 +255,56 @@ async fn a_peer_that_sends_faster_than_the_relay_reads_waits_at_its_own_door() {
         .expect("once the relay has read");
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(handle.stats().counters.malformed, 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_task_tells_the_relay_its_load_each_second_and_a_newcomer_is_refused_with_a_reason() {
+    // Heartbeats alone are more than may go out.
+    let settings = Settings {
+        egress_bps: 1_000,
+        ..Settings::default()
+    };
+    let (handle, mut events) = spawn(settings, None);
+    let enter = Command::Enter {
+        room: ROOM,
+        node: 65535,
+    };
+    handle.command(enter);
+    for peer in [1, 2] {
+        let (room, token) = (ROOM, token(peer));
+        handle.command(Command::Link { room, peer, token });
+    }
+    let mut first = handle.attach(token(1)).await.expect("ordered");
+    let mut levels = Vec::new();
+    for _ in 0..90 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        while let Ok(Some(_)) =
+            tokio::time::timeout(Duration::from_millis(1), first.outgoing.recv()).await
+        {}
+        levels.push(handle.stats().shedding);
+    }
+    levels.dedup();
+    assert_eq!(
+        levels,
+        [
+            Shedding::Nothing,
+            Shedding::NewLayers,
+            Shedding::Others,
+            Shedding::HigherLayers,
+            Shedding::Newcomers
+        ]
+    );
+    assert!(handle.stats().load_permille > 900);
+    assert_eq!(
+        handle.attach(token(2)).await.err(),
+        Some(AttachError::Overloaded)
+    );
+    assert_eq!(handle.stats().counters.shed, 0, "there was nothing to shed");
+    let why = Refused::Overloaded;
+    let (room, peer) = (ROOM, 2);
+    let mut told = 0;
+    while let Ok(event) = events.try_recv() {
+        told += usize::from(event == Event::Refused { room, peer, why });
+    }
+    assert_eq!(told, 1);
 }

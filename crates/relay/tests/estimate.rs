@@ -93,3 +93,79 @@ fn a_link_by_rtp_that_closes_is_lost_at_once() {
     };
     assert_eq!(sim.events.iter().filter(lost).count(), 1);
 }
+
+fn losses(sim: &Sim) -> usize {
+    let lost = |(_, event): &&(u64, Event)| matches!(event, Event::Lost { peer: 2, .. });
+    sim.events.iter().filter(lost).count()
+}
+
+#[test]
+fn a_peer_whose_messages_stand_is_not_silent_while_anything_authentic_comes() {
+    let mut sim = call(&[(CAMERA, 2_000_000)], 3_000_000);
+    sim.run(1_000);
+    sim.peers.get_mut(&2).expect("there").mute = true;
+    for _ in 0..60 {
+        sim.input(2, Input::Heard);
+        sim.run(50);
+    }
+    assert_eq!(losses(&sim), 0);
+    sim.run(2_000);
+    assert_eq!(losses(&sim), 1, "then nothing comes at all");
+    sim.input(2, Input::Heard);
+    sim.run(2_000);
+    assert_eq!(losses(&sim), 2, "once per silence");
+}
+
+/// How often the layer that comes changed, and key frames asked for, from 10 s on: a minute over a way of constant width, on
+/// which a key frame has so many times the bytes of another.
+fn changes(key: usize, bps: u64) -> (usize, usize) {
+    let mut sim = Sim::new();
+    sim.join(2);
+    sim.attach_rtp(2, bps);
+    let mut camera = camera(CAMERA);
+    camera.key = key;
+    sim.root(camera);
+    sim.feed(CAMERA, 2, HIGH, 4_000_000);
+    sim.run(70_000);
+    let layers = sim.peers[&2].got.iter();
+    let layers = layers.filter(|got| got.header.track == 1 && got.at > 10_000 * MS);
+    let layers: Vec<u8> = layers.map(|got| got.header.spatial).collect();
+    let changes = layers.windows(2).filter(|two| two[0] != two[1]).count();
+    let asked = sim.camera(CAMERA).asked.iter();
+    (changes, asked.filter(|(at, _)| *at > 10_000 * MS).count())
+}
+
+#[test]
+fn a_way_of_constant_width_shows_one_layer_however_large_key_frames_are() {
+    for key in [20, 40] {
+        for bps in [1_600_000, 1_800_000, 2_200_000] {
+            assert_eq!(changes(key, bps), (0, 0), "x{key} at {bps}");
+        }
+    }
+}
+
+#[test]
+fn a_layer_whose_key_frames_the_way_does_not_carry_is_tried_less_and_less_often() {
+    let mut sim = call(&[(CAMERA, 2_000_000)], 600_000);
+    sim.run(10_000);
+    sim.camera(CAMERA).asked.clear();
+    // Each key frame of the higher layer is followed by a second in which little is estimated.
+    for _ in 0..180 {
+        let narrow = since(&sim, sim.now / MS - 1_000, CAMERA, 1) > 0;
+        let bps = if narrow { 600_000 } else { 3_000_000 };
+        sim.input(2, Input::Bandwidth(bps));
+        sim.run(1_000);
+    }
+    let asked = sim.camera(CAMERA).asked.iter();
+    let tries: Vec<u64> = asked
+        .filter(|(_, layer)| *layer == 1)
+        .map(|(at, _)| at / MS)
+        .collect();
+    let pauses: Vec<u64> = tries.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!((3..=7).contains(&pauses.len()), "{tries:?}");
+    assert!(
+        pauses.windows(2).all(|two| two[1] + 1_000 > two[0]),
+        "{tries:?}"
+    );
+    assert!(pauses.last() > Some(&40_000), "{tries:?}");
+}

@@ -181,6 +181,21 @@ impl Collector for Forwarded {
                 "Bytes of frames held for replay and repair",
                 size.ring_bytes,
             ),
+            (
+                "relay_shedding",
+                "What is shed: 0 nothing, 1 new layers, 2 others, 3 higher layers, 4 newcomers",
+                stats.shedding as usize,
+            ),
+            (
+                "relay_load_permille",
+                "Egress or processor, whichever is nearer to its bound",
+                stats.load_permille as usize,
+            ),
+            (
+                "relay_edges_held",
+                "Edges without a layer that they would have",
+                size.held,
+            ),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value as i64);
@@ -232,6 +247,16 @@ impl Collector for Forwarded {
                 "relay_stuck",
                 "Links ended because nobody read them",
                 counted.stuck,
+            ),
+            (
+                "relay_layers_shed",
+                "Edges that lost a layer because the relay had too much to do",
+                counted.shed,
+            ),
+            (
+                "relay_newcomers_refused",
+                "Links refused because the relay had too much to do",
+                counted.overloaded,
             ),
         ];
         for (name, help, value) in counters {

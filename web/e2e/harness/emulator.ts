@@ -8,12 +8,18 @@
  * reach us through an init script that wraps `addIceCandidate`; candidates inside descriptions are left out there, since
  * each comes by itself as well. Candidates that hide their address (pages without camera and microphone) are refused.
  *
+ * The relay is behind it too, by the name {@link SERVER}: its candidates stand in its answers only, which are known by
+ * `ice-lite`. Since it has one address for all, each page is told sockets of its own for it.
+ *
  * Only addresses of this machine are ever sent to. Everything ends with {@link Emulator.close}.
  */
 import { createSocket, type Socket } from "node:dgram";
 import { networkInterfaces } from "node:os";
 import type { Page } from "puppeteer-core";
 import { type Conditions, Impairment, type Passed } from "./impairment.ts";
+
+/** The relay's name among those of pages. */
+export const SERVER = "the server";
 
 /** One per peer connection and interface; far more than a test opens. */
 const MOST_SOCKETS = 256;
@@ -34,8 +40,10 @@ interface Endpoint {
   address: string;
   port: number;
   socket: Socket;
-  /** The page that was told of this address, which is the only one that sends to it. */
+  /** The page that was told of this address, or the relay: the only one that sends to it. */
   viewer: string | null;
+  /** The page that has this address, where the relay is the one that sends to it. */
+  owner: string | null;
 }
 
 /** One direction between two names: what it does, and what is on its way. */
@@ -95,7 +103,7 @@ export class Emulator {
     this.#seed = seed;
   }
 
-  /** What becomes of packets from one page to another, by the names given to {@link prepare}. */
+  /** What becomes of packets from one page to another, by the names given to {@link prepare}, or {@link SERVER}. */
   set(from: string, to: string, conditions: Conditions): void {
     const name = `${from} > ${to}`;
     this.#conditions.set(name, conditions);
@@ -131,7 +139,9 @@ export class Emulator {
 
   /** Put a page behind the emulator: before it loads. `name` is unique among the pages. */
   async prepare(page: Page, name: string): Promise<void> {
-    await page.exposeFunction("groveStandIn", (candidate: string) => this.#standIn(name, candidate));
+    await page.exposeFunction("groveStandIn", (candidate: string, lite: boolean) =>
+      this.#standIn(name, candidate, lite),
+    );
     await page.evaluateOnNewDocument(wrapConnections);
   }
 
@@ -145,34 +155,35 @@ export class Emulator {
   }
 
   /** A candidate with our address in place of the peer's; null when it cannot be used. */
-  async #standIn(viewer: string, candidate: string): Promise<string | null> {
+  async #standIn(viewer: string, candidate: string, relay: boolean): Promise<string | null> {
     // RFC 8839, section 5.1: foundation, component, transport, priority, address, port, "typ", type.
     const words = candidate.split(" ");
     const [, , transport, , address, port] = words;
     if (transport?.toLowerCase() !== "udp" || !address || !port) return null;
     if (this.#closed || !this.#own.has(address.toLowerCase())) return null;
-    const endpoint = await this.#endpoint(address, Number(port));
+    const endpoint = await this.#endpoint(address, Number(port), relay ? viewer : null);
     endpoint.viewer = viewer;
     words[4] = endpoint.socket.address().address;
     words[5] = String(endpoint.socket.address().port);
     return words.join(" ");
   }
 
-  #endpoint(address: string, port: number): Promise<Endpoint> {
-    const key = `${address} ${port}`;
+  /** `only`: the page that alone is told of it. */
+  #endpoint(address: string, port: number, only: string | null = null): Promise<Endpoint> {
+    const key = nameOf(address, port, only);
     const known = this.#endpoints.get(key);
     if (known) return known;
-    const made = this.#bind(address, port);
+    const made = this.#bind(address, port, only !== null);
     this.#endpoints.set(key, made);
     return made;
   }
 
-  #bind(address: string, port: number): Promise<Endpoint> {
+  #bind(address: string, port: number, relay: boolean): Promise<Endpoint> {
     if (this.#endpoints.size >= MOST_SOCKETS) return Promise.reject(new Error("too many addresses for one test"));
     const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
-    const endpoint: Endpoint = { address, port, socket, viewer: null };
+    const endpoint: Endpoint = { address, port, socket, viewer: null, owner: null };
     socket.on("message", (bytes, source) => {
-      void this.#carry(endpoint, bytes, source.address, source.port).catch(() => undefined);
+      void this.#carry(endpoint, relay, bytes, source.address, source.port).catch(() => undefined);
     });
     return new Promise((resolve, reject) => {
       socket.once("error", reject);
@@ -185,13 +196,20 @@ export class Emulator {
     });
   }
 
-  /** A packet for `to` from the browser's address given. */
-  async #carry(to: Endpoint, bytes: Buffer, address: string, port: number): Promise<void> {
+  /** A packet for `to`, which is the relay or not, from the address given. */
+  async #carry(to: Endpoint, relay: boolean, bytes: Buffer, address: string, port: number): Promise<void> {
     if (this.#closed || !this.#own.has(address.toLowerCase())) return;
-    const from = await this.#endpoint(address, port);
+    const from = await (this.#endpoints.get(nameOf(address, port, to.owner)) ?? this.#endpoint(address, port));
+    if (relay) {
+      // The relay learns of the page by this packet.
+      from.viewer = SERVER;
+      from.owner = to.viewer;
+    }
     this.#keep(from, to, bytes);
-    // Whoever was told of an address is its peer: the sender is who sees `to`, the receiver who sees `from`.
-    const direction = this.#direction(to.viewer ?? "", from.viewer ?? "");
+    // Whoever was told of an address is its peer: the sender is who sees `to`, the receiver who sees `from`. What comes
+    // from an address that nobody was told of yet would get around the pair's conditions.
+    if (to.viewer === null || from.viewer === null) return;
+    const direction = this.#direction(to.viewer, from.viewer);
     direction.pass(bytes.length, () => {
       if (!this.#closed) from.socket.send(bytes, to.port, to.address);
     });
@@ -216,19 +234,30 @@ export class Emulator {
   }
 }
 
+const nameOf = (address: string, port: number, only: string | null): string => `${only ?? ""} ${address} ${port}`;
+
 /** Runs in the page ahead of its own scripts. */
 function wrapConnections(): void {
-  const scope = globalThis as unknown as { groveStandIn(candidate: string): Promise<string | null> };
+  const scope = globalThis as unknown as { groveStandIn(candidate: string, lite: boolean): Promise<string | null> };
   const prototype = RTCPeerConnection.prototype;
   const add = prototype.addIceCandidate as (c?: RTCIceCandidateInit | null) => Promise<void>;
   prototype.addIceCandidate = async function (this: RTCPeerConnection, init?: RTCIceCandidateInit | null) {
     if (!init?.candidate) return add.call(this, init);
-    const candidate = await scope.groveStandIn(init.candidate);
+    const candidate = await scope.groveStandIn(init.candidate, false);
     if (candidate !== null) await add.call(this, { ...init, candidate });
   } as typeof prototype.addIceCandidate;
   const set = prototype.setRemoteDescription as (d: RTCSessionDescriptionInit) => Promise<void>;
-  prototype.setRemoteDescription = function (this: RTCPeerConnection, description: RTCSessionDescriptionInit) {
-    const lines = (description.sdp ?? "").split("\r\n").filter((line) => !line.startsWith("a=candidate:"));
-    return set.call(this, { type: description.type, sdp: lines.join("\r\n") });
+  prototype.setRemoteDescription = async function (this: RTCPeerConnection, description: RTCSessionDescriptionInit) {
+    const lines = (description.sdp ?? "").split("\r\n");
+    const lite = lines.includes("a=ice-lite");
+    const kept: string[] = [];
+    for (const line of lines) {
+      if (!line.startsWith("a=candidate:")) kept.push(line);
+      else if (lite) {
+        const candidate = await scope.groveStandIn(line.slice(2), true);
+        if (candidate !== null) kept.push(`a=${candidate}`);
+      }
+    }
+    await set.call(this, { type: description.type, sdp: kept.join("\r\n") });
   } as typeof prototype.setRemoteDescription;
 }

@@ -199,18 +199,19 @@ export class Participant {
     const first = new Map<string, string>();
     const moving = new Set<string>();
     const start = Date.now();
+    let without = 0;
     for (;;) {
       const pictures = await this.#pictures();
+      without = pictures.length === 0 ? without + 1 : 0;
       for (const [name, { lit, sum }] of pictures) {
         if (!lit) continue;
         const before = first.get(name) ?? sum;
         first.set(name, before);
         if (sum !== before) moving.add(name);
       }
-      // Without any canvas for two seconds there is nothing to wait for.
-      const patience = pictures.length === 0 ? 2000 : 10_000;
       const complete = moving.size > 0 && moving.size === pictures.length;
-      if (complete || Date.now() > start + patience) return [...moving].sort();
+      // Without any canvas in ten looks there is nothing to wait for. Looks, because a busy page may take seconds for one.
+      if (complete || without === 10 || Date.now() > start + 10_000) return [...moving].sort();
       await new Promise((done) => setTimeout(done, 200));
     }
   }

@@ -80,6 +80,8 @@ export class GroveServer {
 
   async #spawn(): Promise<void> {
     const args = ["serve", "--listen", `127.0.0.1:${this.port}`, "--data", this.#data, "--public-url", this.url];
+    // All addresses of this machine: Firefox does not send media to 127.0.0.1.
+    if (!this.#extra.includes("--relay-udp")) args.push("--relay-udp", `0.0.0.0:${this.port}`);
     const child = spawn(serverBinary(), [...args, ...this.#extra], {
       stdio: ["ignore", "pipe", "pipe"],
       env: { ...process.env, RUST_LOG: process.env.RUST_LOG ?? "debug" },

@@ -1,8 +1,8 @@
-import type { Page } from "puppeteer-core";
 import { afterAll, afterEach, beforeAll, expect, type TestContext, test } from "vitest";
 import { violations } from "../harness/axe.ts";
 import { endBrowser, launchFirefox } from "../harness/browsers.ts";
 import type { Policy, RoomState, TraceRecord } from "../harness/client.ts";
+import { connectionsMade, watchConnections } from "../harness/connections.ts";
 import { type Participant, untilAllReceive } from "../harness/participant.ts";
 import { Pulse } from "../harness/pulse.ts";
 import { Scene } from "../harness/scene.ts";
@@ -17,19 +17,7 @@ afterAll(() => scene?.end());
 
 const RELAY: Policy = { kind: "relay" };
 
-/** Counts the peer connections that a page makes. */
-function countConnections(): void {
-  const scope = globalThis as unknown as { groveConnections: number; RTCPeerConnection: typeof RTCPeerConnection };
-  scope.groveConnections = 0;
-  scope.RTCPeerConnection = class extends RTCPeerConnection {
-    constructor(configuration?: RTCConfiguration) {
-      super(configuration);
-      scope.groveConnections += 1;
-    }
-  };
-}
-const connections = (person: Participant): Promise<number> =>
-  person.page.evaluate(() => (globalThis as unknown as { groveConnections: number }).groveConnections);
+const connections = (person: Participant): Promise<number> => connectionsMade(person.page);
 
 /** Who feeds this page, one entry per stream that comes in. */
 const parents = (state: RoomState | null): (number | null)[] => state?.stats?.incoming.map((i) => i.parent) ?? [];
@@ -46,8 +34,8 @@ const id = (r: TraceRecord): string => `${r.stream}/${r.track}/${r.layer}/${r.ge
 
 test("two pages see and hear each other through the server alone, and every frame comes as it was sealed", async () => {
   const link = await scene.room(RELAY);
-  const ana = await scene.enter(link, "Ana", { before: countConnections });
-  const ben = await scene.enter(link, "Ben", { before: countConnections });
+  const ana = await scene.enter(link, "Ana", { before: watchConnections });
+  const ben = await scene.enter(link, "Ben", { before: watchConnections });
   await untilAllReceive([ana, ben]);
   expect(await ana.movingTiles()).toEqual(["Ben"]);
   expect(await ben.movingTiles()).toEqual(["Ana"]);
@@ -82,25 +70,7 @@ test("two pages see and hear each other through the server alone, and every fram
   expect(new Set([...made.values()].map(({ hash }) => hash)).size).toBe(made.size);
 });
 
-test("where no UDP gets through, a web connection takes over within seconds, and the page says so", async () => {
-  const link = await scene.room(RELAY);
-  const people = await scene.enterAll(link, ["Ana", "Ben"], { before: countConnections, prepare: noUdp });
-  await untilAllReceive(people);
-  for (const person of people) {
-    const way = (await person.state())?.others[0]?.way;
-    expect(way).toMatch(
-      /because this room sends everything through it\. Your network lets no media connection \(UDP\)/,
-    );
-  }
-  // The next try of whoever knows is the socket at once: nobody waits again.
-  expect(await Promise.all(people.map(connections))).toEqual([1, 1]);
-  expect(scene.server.gate.drop("/api/v1/relay")).toBe(2);
-  await sleep(1500);
-  await untilAllReceive(people);
-  expect(await Promise.all(people.map(connections))).toEqual([1, 1]);
-});
-
-test("a cut connection to the relay comes back by itself, and the call goes on", async () => {
+test("a cut web connection to the relay comes back by itself, and the call goes on", async () => {
   const link = await scene.room(RELAY);
   const people = await scene.enterAll(link, ["Ana", "Ben"], { before: hearNoAddress });
   await untilAllReceive(people);
@@ -144,10 +114,6 @@ test("two whose networks cannot connect meet through the server, unless the room
   await untilAllReceive(people);
 });
 
-const noUdp = async (page: Page): Promise<void> => {
-  await page.evaluateOnNewDocument(hearNoAddress);
-};
-
 /** The page learns no address of anybody, as behind two networks that let nothing through; it gives up after 2 s, not 15. */
 function hearNoAddress(): void {
   const wait = globalThis.setTimeout;
@@ -165,7 +131,7 @@ function hearNoAddress(): void {
 test("four in a call change from mesh to the server to a tree, and no picture is lost on the way", async () => {
   const link = await scene.room({ kind: "mesh" });
   const wide = { width: 1280, height: 800 };
-  const people = [await scene.enter(link, "Ana", { smallCamera: true, before: countConnections, ...wide })];
+  const people = [await scene.enter(link, "Ana", { smallCamera: true, before: watchConnections, ...wide })];
   people.push(...(await scene.enterAll(link, ["Ben", "Cho", "Dia"], { smallCamera: true })));
   await untilAllReceive(people);
   const [ana] = people;
@@ -247,7 +213,7 @@ async function look(ana: Participant): Promise<void> {
   await ana.closePanel();
 }
 
-test("Chromium and Firefox see and hear each other through the server", async (context) => {
+test("Chromium and Firefox see and hear each other through the server over web connections", async (context) => {
   let pulse: Pulse | null = null;
   let firefox: Awaited<ReturnType<typeof launchFirefox>> | null = null;
   try {
@@ -258,13 +224,14 @@ test("Chromium and Firefox see and hear each other through the server", async (c
       return skip(context, `Firefox did not start: ${error}`);
     }
     const link = await scene.room(RELAY);
-    const ana = await scene.enter(link, "Ana");
-    const fox = await scene.enter(link, "Fox", {}, firefox);
+    const ana = await scene.enter(link, "Ana", { before: hearNoAddress });
+    const fox = await scene.enter(link, "Fox", { before: hearNoAddress }, firefox);
     await untilAllReceive([ana, fox], { ms: 40_000 });
     expect(await ana.movingTiles()).toEqual(["Fox"]);
     expect(await fox.movingTiles()).toEqual(["Ana"]);
     const relay = await relayOf(ana);
     for (const person of [ana, fox]) expect(parents(await person.state())).toEqual([relay]);
+    expect(scene.server.gate.drop("/api/v1/relay")).toBe(2);
   } finally {
     await scene.clear();
     await endBrowser(firefox);

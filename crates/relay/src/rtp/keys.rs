@@ -5,7 +5,7 @@
 //! the connection finds it. Nothing else is changed, and nothing is stored beyond the life of the connection.
 //!
 //! The provider of str0m's crypto has to be static, while there is a place for keys per connection: [`catching`] leaves the
-//! place in a thread-local variable for as long as the connection is being built, where the provider takes it.
+//! place in a thread-local variable, where the provider takes it as the connection is being built.
 
 use std::cell::Cell;
 use std::fmt;
@@ -97,7 +97,6 @@ pub fn catching(config: RtcConfig, now: Instant) -> (Rtc, Place) {
     let place = Place::default();
     NEXT.set(Some(Arc::clone(&place)));
     let rtc = config.set_crypto_provider(Arc::clone(provider)).build(now);
-    NEXT.take();
     (rtc, place)
 }
 

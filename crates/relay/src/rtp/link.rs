@@ -7,14 +7,13 @@
 //! A receiver's request for a key frame (`PLI`) is ignored: it speaks for the browser's decoder, which is not used; the
 //! control message `key` is what counts (`docs/ref/links.md`).
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grove_frame::Header;
 
-use super::assemble::Assembler;
+use super::assemble::{Making, Pool};
 use super::egress::{Egress, Sums};
 use super::offer::{Offer, OfferError};
 use super::rtcp;
@@ -28,8 +27,6 @@ pub const MAX_SLOTS: usize = 64;
 const STEP: usize = 4;
 /// What may still be done for a link that ends: sound and repetitions stand before its goodbye.
 const LAST_WORDS: usize = 1_024;
-/// Layers in the making: those of all streams that a browser sends.
-const LAYERS: usize = 16;
 
 /// What a link needs to know of its surroundings.
 #[derive(Debug, Clone)]
@@ -38,6 +35,8 @@ pub struct Config {
     pub candidates: Vec<SocketAddr>,
     /// What the way down is believed to carry at first, bit/s.
     pub start_bps: u64,
+    /// What the relay's links have in the making.
+    pub making: Pool,
 }
 
 /// What happened on the link.
@@ -90,8 +89,7 @@ pub struct RtpLink {
     /// What was answered, and to which offer (its hash).
     answered: Option<([u8; 32], String)>,
     start: (Instant, Micros),
-    /// By SSRC.
-    making: BTreeMap<u32, Assembler>,
+    making: Making,
     /// Pairs that were asked for.
     asked: usize,
     open: bool,
@@ -110,7 +108,7 @@ impl RtpLink {
             theirs: offer.ufrag().to_owned(),
             answered: None,
             start: (now, micros),
-            making: BTreeMap::new(),
+            making: Making::new(config.making.clone()),
             asked: 0,
             open: false,
         }
@@ -169,6 +167,7 @@ impl RtpLink {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.making.expire(self.micros(now));
         if self
             .session_at
             .is_none_or(|at| at.is_some_and(|at| at <= now))
@@ -239,10 +238,7 @@ impl RtpLink {
             SessionEvent::Control(text) => return Some(LinkEvent::Text(text)),
             SessionEvent::Sound(sealed) => return Some(LinkEvent::Frame(sealed)),
             SessionEvent::Packet(ssrc, packet) => {
-                if self.making.len() >= LAYERS && !self.making.contains_key(&ssrc) {
-                    self.making.clear();
-                }
-                let whole = self.making.entry(ssrc).or_default().add(&packet);
+                let whole = self.making.add(ssrc, &packet, at);
                 return whole.map(|(_, sealed)| LinkEvent::Frame(sealed));
             }
             SessionEvent::Closed => return Some(LinkEvent::Closed),

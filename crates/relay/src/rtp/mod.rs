@@ -1,6 +1,6 @@
 //! The RTP side of the relay: sealed frames over WebRTC media, one peer connection per browser.
 //!
-//! Frames are forwarded whole: what comes is put together once per stream ([`Assembler`]), decided about by the core as on
+//! Frames are forwarded whole: what comes is put together once per stream ([`Making`]), decided about by the core as on
 //! every kind of link, and cut again as it leaves ([`Egress`]), where the packets of a frame go out together. [`RtpLink`] is a
 //! link of frames and messages: what goes down is made here ([`srtp`], [`rtcp`], [`estimate`]), the rest of a connection is
 //! [`Session`] (ICE, DTLS, SCTP, and what comes up, by str0m, whose keys [`keys`] shares). All of that is pure, without sockets.
@@ -27,7 +27,7 @@ mod stun;
 pub(crate) mod testing;
 
 pub use addresses::Way;
-pub use assemble::Assembler;
+pub use assemble::{Assembler, Making, Pool};
 pub use demux::{Demux, Route};
 pub use descriptor::Descriptor;
 pub use egress::{Egress, SlotNames, Sums};

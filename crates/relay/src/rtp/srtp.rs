@@ -2,9 +2,10 @@
 //! back opened, and the first packets of whoever begins to send looked at.
 //!
 //! The module owns the derivation of session keys from what DTLS-SRTP agreed on (RFC 5764), the layout of protected packets
-//! and the window against replays. Numbers are the caller's: with the same keys no `(ssrc, index)` may be sealed twice, in
-//! RTP as it is in the buffer, else AES-GCM gives its authentication key away. RTCP is numbered here, so of one direction
-//! there may be but one [`Seal`] that speaks for an SSRC.
+//! and the window against replays. Numbers of RTP are the caller's: under one key no two packets may be sealed with the same
+//! SSRC and index, not even if they differ in nothing but a header extension, else AES-GCM gives its authentication key away.
+//! So what is sent again is sent as RTX with a number of its own, or in the very bytes that were sealed before. RTCP is
+//! numbered here: whoever else holds the key, as str0m does, must never send as an SSRC that a [`Seal`] sends as.
 //!
 //! Cost: sealing works in place in the send buffer and allocates nothing as long as the buffer has room; 1200 bytes take
 //! about 0.2 us with AES-GCM and four times as much with AES-CM and HMAC-SHA1.

@@ -24,10 +24,12 @@ pub(crate) use self::offers::{Read, Reading};
 pub use self::socket::Udp;
 use crate::command::{Command, Node, Room, Token};
 use crate::relay::{Incoming, Input, Link, Micros, Outgoing, Relay};
-use crate::rtp::{Config, Demux, LinkEvent, Route, RtpLink, To, Todo};
+use crate::rtp::{Config, Demux, LinkEvent, Pool, Route, RtpLink, To, Todo};
 
 /// What a link is believed to carry before it was measured, bit/s.
 const START_BPS: u64 = 3_000_000;
+/// How often the core is told that something authentic came: as often as heartbeats go out.
+const HEARD: Micros = 50_000;
 /// How long a link may take from its offer to its control channel.
 const OPEN_WITHIN: Duration = Duration::from_secs(20);
 /// Links in the making, of all peers: each has up to a megabyte. With more the eldest goes; opening takes a second.
@@ -47,6 +49,8 @@ struct Entry {
     link: Option<Link>,
     due: Option<Instant>,
     open_by: Instant,
+    /// When the core was told last that something came.
+    heard_at: Micros,
 }
 
 /// See the module.
@@ -68,6 +72,8 @@ pub(crate) struct Port {
     touched: BTreeSet<Key>,
     broken: Vec<Key>,
     answers: Answers,
+    /// What the links have in the making.
+    making: Pool,
 }
 
 impl Port {
@@ -86,6 +92,7 @@ impl Port {
             touched: BTreeSet::new(),
             broken: Vec::new(),
             answers: Answers::default(),
+            making: Pool::default(),
         }
     }
 
@@ -117,7 +124,9 @@ impl Port {
 
     /// Takes an offer; the answer comes with [`Port::read`]. False: there will be none.
     pub(crate) fn offer(&mut self, peer: Peer, offer: String, relay: &Relay) -> bool {
-        relay.token(peer.0, peer.1).is_some() && self.offers.push(peer, offer)
+        let (room, node) = peer;
+        let expected = relay.token(room, node).is_some() && !relay.is_refusing(room, node);
+        expected && self.offers.push(peer, offer)
     }
 
     /// The next offer to be read, beside the relay's task.
@@ -139,6 +148,7 @@ impl Port {
                 config: Config {
                     candidates: self.udp.candidates().to_vec(),
                     start_bps: START_BPS,
+                    making: self.making.clone(),
                 },
                 now,
             });
@@ -195,6 +205,7 @@ impl Port {
             link: None,
             due: None,
             open_by: now.instant + OPEN_WITHIN,
+            heard_at: 0,
         };
         self.entries.insert(key, entry);
         self.pending.insert(self.made, key);
@@ -346,7 +357,10 @@ impl Port {
             while let Some(todo) = self.with(key, |rtp| rtp.poll(now.instant, &mut out)) {
                 match todo {
                     Todo::Transmit { to, size } => self.transmit(key, to, &out, size),
-                    Todo::Heard(source) => self.demux.heard(key, source, now.micros),
+                    Todo::Heard(source) => {
+                        self.demux.heard(key, source, now.micros);
+                        self.hear(key, relay, now.micros);
+                    }
                     Todo::Timeout(at) => {
                         self.touched.remove(&key);
                         self.wait(key, at);
@@ -359,6 +373,19 @@ impl Port {
                 }
             }
             self.out = out;
+        }
+    }
+
+    /// Something authentic came: the core is told, each [`HEARD`] at most.
+    fn hear(&mut self, key: Key, relay: &mut Relay, now: Micros) {
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return;
+        };
+        if let Some(link) = entry.link
+            && now.saturating_sub(entry.heard_at) >= HEARD
+        {
+            entry.heard_at = now;
+            relay.handle_input(link, Input::Heard, now);
         }
     }
 

@@ -5,17 +5,15 @@ use std::collections::BTreeSet;
 use crate::net::{CLEAN, HARSH, MILD, Path};
 use crate::world::World;
 
-/// One sender, three receivers of its high layer and its sound, each with one pair of slots. The path is clean for the first
-/// second: a receiver that misses the very first packet of a slot does not know of it, and no NACK brings it.
-fn room(path: Path, seed: u64) -> World {
-    let mut world = World::new(
-        CLEAN,
-        seed,
-        &[(true, 0), (false, 1), (false, 1), (false, 1)],
-    );
+/// One sender, three receivers of a layer and its sound, each with one pair of slots. Nothing is lost in the
+/// first second: a receiver that misses the very first packet of a slot does not know of it, and no NACK brings it.
+fn room(path: Path, seed: u64, layer: u8) -> World {
+    let calm = Path { loss: 0, ..path };
+    let clients = [(true, 0), (false, 1), (false, 1), (false, 1)];
+    let mut world = World::new(calm, seed, &clients);
     world.sound = true;
     for to in 1..4 {
-        world.show(to, 0, 1);
+        world.show(to, 0, layer);
     }
     world.run(1_000);
     world.net.path = path;
@@ -24,13 +22,14 @@ fn room(path: Path, seed: u64) -> World {
 
 #[test]
 fn every_receiver_gets_every_frame_as_it_was_sealed() {
-    for (path, seed) in [(CLEAN, 1), (MILD, 2), (HARSH, 3)] {
-        let mut world = room(path, seed);
+    // Nobody here leaves out what loss is taken to have no room for, but the low layer always has it.
+    for (path, seed, layer) in [(CLEAN, 1, 1), (MILD, 2, 0), (HARSH, 3, 0)] {
+        let mut world = room(path, seed, layer);
         world.run(4_000);
         world.settle();
         for to in 1..4 {
             let shown = world.shown(to, 1);
-            assert_eq!(shown.holes, 0, "{to} {:?} {:?}", world.links[to].sums(), world.counts.bandwidth);
+            assert_eq!(shown.holes, 0);
             assert!(shown.frames.len() > 120, "{} frames", shown.frames.len());
             let numbers: BTreeSet<u32> = shown.frames.iter().map(|f| f.number).collect();
             let (first, last) = (numbers.first(), numbers.last());
@@ -52,7 +51,7 @@ fn every_receiver_gets_every_frame_as_it_was_sealed() {
 
 #[test]
 fn sound_comes_in_order_one_packet_a_frame() {
-    let mut world = room(CLEAN, 4);
+    let mut world = room(CLEAN, 4, 1);
     world.run(4_000);
     world.settle();
     for to in 1..4 {
@@ -69,7 +68,7 @@ fn sound_comes_in_order_one_packet_a_frame() {
 
 #[test]
 fn the_packets_of_a_picture_leave_together() {
-    let mut world = room(CLEAN, 5);
+    let mut world = room(CLEAN, 5, 1);
     world.sound = false;
     let before = world.counts.batches;
     world.run(2_000);
@@ -104,7 +103,7 @@ fn a_slot_goes_to_another_stream_once_its_own_is_silent() {
 fn repetitions_are_a_small_part_of_what_leaves_whatever_is_asked_for() {
     let mut path = HARSH;
     path.loss = 400;
-    let mut world = room(path, 7);
+    let mut world = room(path, 7, 0);
     world.run(5_000);
     for to in 1..4 {
         let sums = world.links[to].sums();

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use grove_relay::rtp::{MAX_SLOTS, Offer, OfferError, Session};
 
 use crate::client::Client;
-use crate::net::{CLEAN, HARSH};
-use crate::world::World;
+use crate::net::{CLEAN, HARSH, MILD};
+use crate::world::{RELAY, World, address};
 
 #[test]
 fn control_messages_go_both_ways() {
@@ -180,4 +180,37 @@ fn an_offer_that_does_not_fit_is_refused_and_a_good_one_is_still_taken() {
     );
     assert!(answer.contains("a=simulcast:recv l;h"));
     assert!(!answer.contains("ssrc-audio-level") && !answer.contains("video-orientation"));
+}
+
+#[test]
+fn who_only_watches_and_says_nothing_is_heard_by_the_reports_on_what_it_gets() {
+    let mut world = World::new(MILD, 79, &[(true, 0), (false, 1)]);
+    world.show(1, 0, 1);
+    world.run(2_000);
+    world.counts.heard.clear();
+    world.counts.control.clear();
+    world.run(5_000);
+    assert!(world.counts.control.is_empty());
+    let heard = |n| world.counts.heard.iter().filter(|&&of| of == n).count();
+    assert!(heard(1) >= 10, "{}", heard(1));
+}
+
+#[test]
+fn junk_from_the_address_of_a_browser_is_not_heard() {
+    let heard = |junk: bool| {
+        let mut world = World::new(CLEAN, 80, &[(false, 1)]);
+        for n in 0..100u8 {
+            world.run(20);
+            for first in [128, 200, 22, 23] {
+                let mut bytes = vec![n; 80];
+                (bytes[0], bytes[1]) = (first, 201);
+                if junk {
+                    let now = world.now;
+                    world.net.send(address(0), RELAY.into(), bytes, now);
+                }
+            }
+        }
+        world.counts.heard.len()
+    };
+    assert_eq!(heard(true), heard(false));
 }

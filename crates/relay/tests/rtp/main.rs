@@ -1,5 +1,6 @@
 //! RTP links end to end: browsers played by str0m, the relay's sessions and slots, and a network in memory and virtual time
-//! that loses datagrams by a seed. In `udp` the whole driver, over real sockets. What is counted is frames, holes and requests, never time.
+//! that loses datagrams by a seed. In `udp` the whole driver, over real sockets; in `srtp`
+//! packets of our own sealing beside str0m's. What is counted is frames, holes and requests, never time.
 
 mod client;
 mod forwarding;
@@ -7,5 +8,6 @@ mod hostile;
 mod links;
 mod net;
 mod offers;
+mod srtp;
 mod udp;
 mod world;

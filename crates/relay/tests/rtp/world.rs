@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grove_frame::{Header, Kind};
-use grove_relay::rtp::{Config, Demux, LinkEvent, Offer, Route, RtpLink, To, Todo};
+use grove_relay::rtp::{Config, Demux, LinkEvent, Offer, Pool, Route, RtpLink, To, Todo};
 
 use crate::client::{Client, FRAME, Got, Sealed};
 use crate::net::{Datagram, Net, Path};
@@ -22,6 +22,8 @@ pub struct Counts {
     pub bandwidth: Vec<u64>,
     pub control: Vec<(usize, String)>,
     pub open: usize,
+    /// Whose links said that something authentic came.
+    pub heard: Vec<usize>,
     /// Batches of more than one datagram.
     pub batches: usize,
     /// Frames that came from clients.
@@ -101,6 +103,7 @@ impl World {
         let config = Config {
             candidates: vec![self.told],
             start_bps: 4_000_000,
+            making: Pool::default(),
         };
         let micros = self.now.duration_since(self.start).as_micros() as u64;
         let offer = Offer::read(&offer).expect("an offer");
@@ -279,6 +282,7 @@ impl World {
                 Todo::Heard(source) => {
                     let micros = self.micros();
                     self.demux.heard(n, source, micros);
+                    self.counts.heard.push(n);
                 }
                 Todo::Transmit { to, size } => {
                     let way = match to {
@@ -341,10 +345,7 @@ impl World {
     /// sealed one.
     pub fn shown(&self, n: usize, slot: usize) -> Shown {
         let got = self.got(n, slot);
-        let mut shown = Shown {
-            packets: got.len(),
-            ..Shown::default()
-        };
+        let mut shown = Shown::default();
         let mut frame: Option<(u64, Vec<u8>)> = None;
         let mut before = None;
         for (seq, packet) in got {
@@ -383,7 +384,6 @@ pub struct Shown {
     pub frames: Vec<Header>,
     /// RTP times of the frames, extended.
     pub times: Vec<u64>,
-    pub packets: usize,
     /// Places where numbers never came.
     pub holes: u64,
 }

@@ -15,6 +15,8 @@ pub enum Close {
     TooLarge,
     /// The relay has as many links as it may.
     Full,
+    /// The relay has too much to do to take anybody who was not there before.
+    Overloaded,
     /// The reader was too slow for what it is sent.
     Stuck,
     /// Nothing came, not even a heartbeat.
@@ -29,7 +31,7 @@ pub enum Close {
 
 impl Close {
     /// All of them, for the documents.
-    pub const ALL: [Close; 11] = [
+    pub const ALL: [Close; 12] = [
         Close::Ordered,
         Close::Stopping,
         Close::NoHello,
@@ -41,6 +43,7 @@ impl Close {
         Close::Replaced,
         Close::Broken,
         Close::Malformed,
+        Close::Overloaded,
     ];
 
     /// The WebSocket close code (RFC 6455 section 7.4; 4000 to 4999 are ours).
@@ -57,6 +60,7 @@ impl Close {
             Close::Replaced => 4406,
             Close::Broken => 4407,
             Close::Malformed => 4408,
+            Close::Overloaded => 4409,
         }
     }
 
@@ -69,6 +73,9 @@ impl Close {
             Close::Token => "no link is expected with this token; report it lost and get a new one",
             Close::TooLarge => "a message has at most 262144 bytes",
             Close::Full => "the relay has as many links as it may; report this one lost",
+            Close::Overloaded => {
+                "the relay has too much to do to take anybody new; try again in a minute"
+            }
             Close::Stuck => "messages were not read fast enough; report the link lost",
             Close::Silent => "nothing came, not even a heartbeat; report the link lost",
             Close::Replaced => "the link was opened again with the same token",
@@ -83,6 +90,7 @@ impl Close {
             Close::NoHello => "relay_hello",
             Close::Token => "relay_token",
             Close::Full => "relay_links",
+            Close::Overloaded => "relay_overload",
             _ => "relay_broken",
         }
     }
@@ -104,6 +112,7 @@ impl From<grove_relay::AttachError> for Close {
         match error {
             grove_relay::AttachError::Unknown => Close::Token,
             grove_relay::AttachError::Full => Close::Full,
+            grove_relay::AttachError::Overloaded => Close::Overloaded,
             grove_relay::AttachError::Stopped => Close::Broken,
         }
     }

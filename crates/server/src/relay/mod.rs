@@ -118,6 +118,7 @@ fn room_of(event: &Event) -> grove_relay::Room {
         Event::Up { room, .. }
         | Event::Answer { room, .. }
         | Event::Lost { room, .. }
+        | Event::Refused { room, .. }
         | Event::Ready { room, .. }
         | Event::Left { room }
         | Event::Report { room, .. } => *room,

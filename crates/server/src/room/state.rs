@@ -50,6 +50,8 @@ pub struct Room {
     empty_since: Option<Millis>,
     /// Links to the relay that were reported lost while they were too young to believe it, and when to believe it.
     doubted: BTreeMap<Node, Millis>,
+    /// Who was told that the relay refuses its link, and when.
+    refused: BTreeMap<Node, Millis>,
     outputs: Vec<Output>,
 }
 
@@ -89,6 +91,7 @@ impl Room {
             chat: History::default(),
             empty_since: Some(0),
             doubted: BTreeMap::new(),
+            refused: BTreeMap::new(),
             outputs: Vec::new(),
         };
         if !never_relay {
@@ -365,6 +368,7 @@ impl Room {
                 .map(|connection| self.connections.remove(&connection));
         }
         self.doubted.remove(&node);
+        self.refused.remove(&node);
         self.wiring.remove(node, now);
         self.picture.remove(node);
         if self.members.is_empty() {

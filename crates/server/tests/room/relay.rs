@@ -3,7 +3,7 @@
 use crate::world::{
     GRACE, ROOM, RelayShadow, World, camera, join, opening, relay_settings, settings,
 };
-use grove_relay::{Event, Lost};
+use grove_relay::{Event, Lost, Refused};
 use grove_server::room::relay::{FIRST, RELAY};
 use grove_server::room::state::Room;
 use grove_server::room::{ConnectionId, Opening};
@@ -326,6 +326,36 @@ fn the_word_of_the_relay_that_a_link_is_lost_counts_like_that_of_the_browser() {
     };
     world.hear_relay(lost);
     assert_ne!(link(&world, b), before);
+    world.check(true);
+}
+
+#[test]
+fn whoever_the_relay_refuses_hears_why_and_not_with_every_try() {
+    let (mut world, [a, b, _]) = call();
+    let (room, peer) = (ROOM, 2);
+    for connection in [a, b] {
+        world.take(connection);
+    }
+    for (why, begins) in [
+        (Refused::Overloaded, "the server has too much to do"),
+        (
+            Refused::Full,
+            "the server's relay has as many links as it may",
+        ),
+    ] {
+        for _ in 0..10 {
+            world.hear_relay(Event::Refused { room, peer, why });
+            world.pass(1_000);
+        }
+        let words = complaints(world.take(b));
+        assert_eq!(words.len(), 1);
+        assert!(words[0].starts_with(begins), "{words:?}");
+        world.pass(30_000);
+    }
+    assert!(complaints(world.take(a)).is_empty());
+    let peer = 77;
+    let why = Refused::Full;
+    world.hear_relay(Event::Refused { room, peer, why });
     world.check(true);
 }
 

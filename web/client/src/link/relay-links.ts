@@ -2,9 +2,9 @@
  * Links to relays: which are ordered, by which way they go, and what is told about them. There is nobody to trust at the
  * other end: a relay has no identity and no key, and what passes it is sealed.
  *
- * A link goes by RTP (`relay-rtp.ts`). Where that does not come up within a few seconds, or breaks before it does, UDP
- * does not get through: then a WebSocket in the worker carries the same frames (`transport/socket-channels.ts`), and RTP
- * is not tried again for a while.
+ * A link goes by RTP (`relay-rtp.ts`) where order and browser know it. Where that does not come up within a few seconds,
+ * or breaks before it does, UDP does not get through: then a WebSocket in the worker carries the same frames
+ * (`transport/socket-channels.ts`), and RTP is not tried again for a while. Everywhere else the socket is opened at once.
  *
  * The server orders a link once and orders it anew when it wants another try: a new token, or a new instance of the
  * relay, ends the old link at once. What is lost while the server is away is not told afterwards: the relay tells it too,
@@ -16,15 +16,23 @@ import type { RelayRtp, RtpNews } from "./relay-rtp.ts";
 
 /** Links that are made again are spread over this long: a relay that starts anew is met by everybody whom it served. */
 export const SPREAD_MS = 200;
-/** RTP that is not up by then gives way to the socket. Checks on a lossy path take 1 s; a person waits meanwhile. */
+/**
+ * RTP that is not up so long after the relay's answer gives way to the socket. Checks on a lossy path take 1 s; a person
+ * waits meanwhile. Counted from the answer, because a busy page or server says nothing about the network.
+ */
 export const RTP_WITHIN_MS = 3_000;
+/** The same for an answer that does not come at all. */
+export const RTP_ANSWER_MS = 5_000;
 /** How long a network that let no RTP through is taken to let none. */
 export const RTP_AGAIN_MS = 120_000;
 /** The worker tells silence once per episode; a second report this soon after is the same one. */
 const SAME_EPISODE_MS = 2_000;
 
-/** By which way a link goes. */
-export type RelayWay = "rtp" | "socket";
+/**
+ * By which way a link goes: RTP, or a socket, because RTP did not get through (`blocked`), the relay takes none
+ * (`unoffered`), or this browser has none (`unsupported`).
+ */
+export type RelayWay = "rtp" | "blocked" | "unoffered" | "unsupported";
 
 export interface RelaysHost<Rtp extends RtpLink> {
   /** Whether this browser has what links by RTP need. */
@@ -46,7 +54,12 @@ export interface RelaysHost<Rtp extends RtpLink> {
 /** What is done here with a link by RTP; its senders are others' business. */
 export type RtpLink = Pick<RelayRtp, "answer" | "renew" | "slots" | "close">;
 
-interface Ordered<Rtp> extends RelayLink {
+interface Ordered<Rtp> {
+  instance: string;
+  token: string;
+  way: RelayWay;
+  /** The relay has answered our first offer. */
+  answered: boolean;
   /** Null: ordered away, and remembered for what came before. */
   state: "connecting" | RelayNews | null;
   rtp: Rtp | null;
@@ -73,7 +86,7 @@ export class RelayLinks<Rtp extends RtpLink> {
   }
 
   /** Have a link. One that works, or may still come up, is kept. */
-  order(peer: number, { instance, token }: RelayLink): void {
+  order(peer: number, { instance, token, by_rtp = false }: RelayLink): void {
     const before = this.#links.get(peer);
     const alive = before?.state === "up" || before?.state === "connecting";
     if (alive && before?.instance === instance && before.token === token) return;
@@ -81,12 +94,13 @@ export class RelayLinks<Rtp extends RtpLink> {
     // Whoever is asked for a relay because a plan changed is alone with that; whoever lost one is not.
     const many = before !== undefined && (alive || before.failed || before.instance !== instance);
     const silentAtMs = Number.NEGATIVE_INFINITY;
-    const link: Ordered<Rtp> = { instance, token, state: "connecting", rtp: null, silentAtMs, failed: false };
+    const way = this.#way(by_rtp);
+    const fresh = { state: "connecting", answered: false, rtp: null, silentAtMs, failed: false } as const;
+    const link: Ordered<Rtp> = { instance, token, way, ...fresh };
     this.#links.set(peer, link);
     const delayMs = many ? this.#host.random() * SPREAD_MS : 0;
-    const rtp = this.#host.hasRtp && this.#host.now() >= this.#noRtpUntilMs;
-    this.#host.state(peer, "connecting", rtp ? "rtp" : "socket");
-    if (!rtp) this.#socket(peer, link, delayMs);
+    this.#host.state(peer, "connecting", way);
+    if (way !== "rtp") this.#socket(peer, link, delayMs);
     else if (many) this.#host.later(delayMs, () => this.#rtp(peer, link));
     else this.#rtp(peer, link);
   }
@@ -96,15 +110,21 @@ export class RelayLinks<Rtp extends RtpLink> {
     if (!link || link.state === null) return;
     link.state = null;
     this.#close(peer, link);
-    this.#host.state(peer, null, "socket");
+    this.#host.state(peer, null, link.way);
   }
 
   /** A relay's answer to our offer. An empty one says that it takes no RTP. */
   answer(peer: number, sdp: string): void {
     const link = this.#links.get(peer);
     if (!link?.rtp) return;
-    if (sdp !== "") link.rtp.answer(sdp);
-    else if (link.state === "connecting") this.#instead(peer, link);
+    if (sdp === "") {
+      this.#instead(peer, link, "unoffered");
+      return;
+    }
+    link.rtp.answer(sdp);
+    if (link.answered) return;
+    link.answered = true;
+    this.#host.later(RTP_WITHIN_MS, () => this.#instead(peer, link, "blocked"));
   }
 
   /** The connection to the server is back. */
@@ -142,18 +162,25 @@ export class RelayLinks<Rtp extends RtpLink> {
     if (!this.#connecting(peer, link)) return;
     link.rtp = this.#host.rtp(peer, link.token, (news) => {
       if (!this.#connecting(peer, link) || news === "up") this.#news(peer, link, news);
-      else this.#instead(peer, link);
+      else this.#instead(peer, link, "blocked");
     });
-    this.#host.later(RTP_WITHIN_MS, () => this.#instead(peer, link));
+    this.#host.later(RTP_ANSWER_MS, () => link.answered || this.#instead(peer, link, "unoffered"));
   }
 
   /** RTP did not come up: the socket. */
-  #instead(peer: number, link: Ordered<Rtp>): void {
+  #instead(peer: number, link: Ordered<Rtp>, why: "blocked" | "unoffered"): void {
     if (!this.#connecting(peer, link) || link.rtp === null) return;
-    this.#noRtpUntilMs = this.#host.now() + RTP_AGAIN_MS;
+    if (why === "blocked") this.#noRtpUntilMs = this.#host.now() + RTP_AGAIN_MS;
     this.#close(peer, link);
-    this.#host.state(peer, "connecting", "socket");
+    link.way = why;
+    this.#host.state(peer, "connecting", why);
     this.#socket(peer, link, 0);
+  }
+
+  #way(byRtp: boolean): RelayWay {
+    if (!byRtp) return "unoffered";
+    if (!this.#host.hasRtp) return "unsupported";
+    return this.#host.now() < this.#noRtpUntilMs ? "blocked" : "rtp";
   }
 
   #socket(peer: number, link: Ordered<Rtp>, delayMs: number): void {
@@ -167,13 +194,9 @@ export class RelayLinks<Rtp extends RtpLink> {
   #news(peer: number, link: Ordered<Rtp>, news: RelayNews): void {
     if (this.#links.get(peer) !== link || (link.state !== "connecting" && link.state !== "up")) return;
     link.state = news;
-    const way = link.rtp ? "rtp" : "socket";
-    if (news === "up") {
-      this.#host.state(peer, news, way);
-      return;
-    }
+    this.#host.state(peer, news, link.way);
+    if (news === "up") return;
     link.failed = true;
-    this.#host.state(peer, news, way);
     this.#close(peer, link);
     this.#host.lost(peer, news === "lost" ? "silent" : "never");
   }

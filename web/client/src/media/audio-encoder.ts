@@ -91,7 +91,7 @@ export class AudioSender {
     const captureUs = Math.max(endUs - BLOCK_US, 0);
     this.#level = this.#muted ? SILENCE : rmsLevel(pcm);
     this.#inaudible = this.#muted || this.#level < INAUDIBLE ? 0 : this.#inaudible + 1;
-    if (this.#silent) {
+    if (this.silent) {
       // At once where it begins, so that nobody takes it for a loss.
       if (this.#inaudible === PAUSE_AFTER) this.#sinceMark = MARK_EVERY;
       this.#sinceMark += 1;
@@ -117,8 +117,8 @@ export class AudioSender {
     data.close();
   }
 
-  /** Nothing is encoded. */
-  get #silent(): boolean {
+  /** Muted, or a pause: marks are sent, and nothing is encoded. */
+  get silent(): boolean {
     return this.#muted || this.#inaudible >= PAUSE_AFTER;
   }
 
@@ -146,7 +146,7 @@ export class AudioSender {
 
   #output(chunk: EncodedAudioChunk): void {
     const block = this.#inside.shift();
-    if (block === undefined || this.#silent) return;
+    if (block === undefined || this.silent) return;
     const packet = new Uint8Array(chunk.byteLength);
     chunk.copyTo(packet);
     // A copy must be the block just before: after a hole its place in time would be wrong.

@@ -125,3 +125,27 @@ test("its packets carry the one before, and muted nothing but marks", async () =
   );
   expect(own.stats()[0]?.audioPackets).toBe(2);
 });
+
+test("in a pause of the speaker its packets are thrown away but for marks, and come again with the first word", async () => {
+  const port = { onmessage: null as ((event: { data: object }) => void) | null, close: () => {} };
+  own.audioSource(0, port as unknown as MessagePort, 32_000);
+  own.rtpAudio(0, true);
+  let n = 0;
+  const hear = async (blocks: number, amplitude: number): Promise<number> => {
+    const before = published.length;
+    for (let block = 0; block < blocks; block++) {
+      nowMs += 20;
+      n += 1;
+      const pcm = new Float32Array(960).fill(amplitude);
+      await own.encoded(0, "audio", frame(undefined, { rtpTimestamp: n * 960 }, [n]), RELAY);
+      port.onmessage?.({ data: { frame: n * 960, pcm } });
+    }
+    return published.length - before;
+  };
+  expect(await hear(10, 0.1)).toBe(10);
+  // A second of silence is not yet a pause; then 5 marks a second.
+  expect(await hear(50, 0)).toBe(50);
+  expect(await hear(100, 0)).toBe(10);
+  await hear(1, 0.1);
+  expect(await hear(10, 0.1)).toBe(10);
+});

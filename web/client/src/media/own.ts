@@ -287,10 +287,10 @@ export class OwnStreams {
     const now = this.#options.nowMs();
     if (!own.packets || rtpTimestamp === undefined || !own.hands.audio.admit("rtp", 0, true, now)) return null;
     this.#settle(own);
-    const heard = { level: own.audio?.level ?? SILENCE, muted: own.muted };
+    const heard = { level: own.audio?.level ?? SILENCE, silent: own.muted || own.audio?.silent === true };
     const packet = own.packets.take(rtpTimestamp, new Uint8Array(frame.data), heard, now * 1000);
     if (!packet) return null;
-    if (!own.muted) own.audioPackets += 1;
+    if (!heard.silent) own.audioPackets += 1;
     const { payload, ...said } = packet;
     return { header: audioFields(stream, said), payload };
   }

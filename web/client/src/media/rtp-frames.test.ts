@@ -1,6 +1,5 @@
 import { describe, expect, test } from "vitest";
 import { EVERYTHING } from "../frame/header.ts";
-import { SILENCE } from "./level.ts";
 import { splitPackets } from "./redundancy.ts";
 import { LayersByWidth, type PictureMetadata, RtpClock, RtpPackets, RtpPictures } from "./rtp-frames.ts";
 
@@ -167,7 +166,7 @@ test("RTP time goes on around 2^32 and back again, and is anchored by the fastes
 });
 
 describe("packets", () => {
-  const loud = { level: 20, muted: false };
+  const loud = { level: 20, silent: false };
   const packet = (n: number): Uint8Array => new Uint8Array([n, n]);
   const parts = (payload: Uint8Array | undefined) => {
     const split = payload && splitPackets(payload);
@@ -182,14 +181,13 @@ describe("packets", () => {
     expect(taken.map((one) => one?.captureUs)).toEqual([980_000, 1_000_000, 1_040_000, 1_060_000]);
   });
 
-  test("muted, nothing of the microphone goes out, and one mark in ten says that somebody is there", () => {
+  test("while nothing is to be heard, nothing goes out but one mark in ten that somebody is there, the first at once", () => {
     const packets = new RtpPackets();
     packets.take(0, packet(1), loud, 0);
-    const muted = { level: 20, muted: true };
-    const taken = Array.from({ length: 21 }, (_, n) => packets.take((n + 1) * 960, packet(2), muted, n * 20_000));
+    const quiet = { level: 80, silent: true };
+    const taken = Array.from({ length: 21 }, (_, n) => packets.take((n + 1) * 960, packet(2), quiet, n * 20_000));
     expect(taken.flatMap((one, n) => (one === null ? [] : [n]))).toEqual([0, 10, 20]);
-    for (const one of taken)
-      if (one) expect([one.level, parts(one.payload)]).toEqual([SILENCE, { packet: [], copies: [] }]);
+    for (const one of taken) if (one) expect([one.level, parts(one.payload)]).toEqual([80, { packet: [], copies: [] }]);
     expect(parts(packets.take(22 * 960, packet(3), loud, 5e5)?.payload)).toEqual({ packet: [3, 3], copies: [] });
   });
 });

@@ -5,7 +5,6 @@
  */
 import { EVERYTHING } from "../frame/header.ts";
 import { ClockMap } from "./clock.ts";
-import { SILENCE } from "./level.ts";
 import { joinPackets, PACKET_US } from "./redundancy.ts";
 import type { EncodedPicture } from "./video-encoder.ts";
 
@@ -154,7 +153,7 @@ function distances(state: LayerState, dependencies: readonly number[]): { farthe
   return { farthest: Math.max(...back), nearest: Math.min(...back) };
 }
 
-/** While muted one in so many packets goes out, as a mark that the sender is there. */
+/** While nothing is to be heard one in so many packets goes out, as a mark that the sender is there. */
 const MARK_EVERY = 10;
 
 /** The packets of one sender's microphone. */
@@ -163,22 +162,22 @@ export class RtpPackets {
   #previous: { packet: Uint8Array; ticks: number } | null = null;
   #sinceMark = MARK_EVERY;
 
-  /** What to seal; null: nothing, this time. `level` is the present loudness. */
+  /** What to seal; null: nothing, this time. `level` is the present loudness; `silent`: muted, or a pause. */
   take(
     rtpTimestamp: number,
     packet: Uint8Array,
-    { level, muted }: { level: number; muted: boolean },
+    { level, silent }: { level: number; silent: boolean },
     nowUs: number,
   ): { captureUs: number; level: number; payload: Uint8Array<ArrayBuffer> } | null {
     const ticks = this.#clock.unwrap(rtpTimestamp);
     // A packet is here when its last sample was captured.
     const captureUs = Math.max(this.#clock.capture(rtpTimestamp, nowUs) - PACKET_US, 0);
-    if (muted) {
+    if (silent) {
       this.#previous = null;
       this.#sinceMark += 1;
       if (this.#sinceMark < MARK_EVERY) return null;
       this.#sinceMark = 0;
-      return { captureUs, level: SILENCE, payload: joinPackets(new Uint8Array(0), []) };
+      return { captureUs, level, payload: joinPackets(new Uint8Array(0), []) };
     }
     this.#sinceMark = MARK_EVERY;
     const previous = this.#previous;

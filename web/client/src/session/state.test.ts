@@ -305,9 +305,11 @@ test.each([
 test.each([
   ["rtp", /sends everything through it\.$/],
   [
-    "socket",
-    /sends everything through it\. Your network lets no media connection \(UDP\) through to it, so all of it comes over an ordinary web connection/,
+    "blocked",
+    /through it\. Your network lets no media connection \(UDP\) through to it, so all of it comes over an ordinary web connection/,
   ],
+  ["unoffered", /through it\. The server takes no media connection \(UDP\) at present, so all of it comes over an ord/],
+  ["unsupported", /through it\. This browser cannot make a media connection \(UDP\) to it, so all of it comes over an/],
 ] as const)("a relay reached by %s is told in words", (way, words) => {
   const model = run(fedBy(RELAY, withTwo), [
     server({ type: "policy_changed", policy: { kind: "relay" }, never_relay: false, by: 2 }),

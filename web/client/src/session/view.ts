@@ -1,5 +1,6 @@
 /** From what is known (`state.ts`) to what people are shown: streams, quality and notices, in words. Pure. */
 import type { Notice, Person, PersonStream, Quality, RoomState } from "../api.ts";
+import type { RelayWay } from "../link/relay-links.ts";
 import type { Publication, StreamRef } from "../signal/messages.ts";
 import { isRelay } from "../signal/relays.ts";
 import { streamId } from "./plan.ts";
@@ -63,10 +64,17 @@ function way(model: Model, other: Other): string | null {
   return `You reach ${name} through the server, because ${whyRelay(model, other)}.${relayWay(model, by)}`;
 }
 
+const WHY_NO_RTP: Readonly<Record<Exclude<RelayWay, "rtp">, string>> = {
+  blocked: "Your network lets no media connection (UDP) through to it",
+  unoffered: "The server takes no media connection (UDP) at present",
+  unsupported: "This browser cannot make a media connection (UDP) to it",
+};
+
 /** By which way the server itself is reached, where that is not the good one. */
 function relayWay(model: Model, relay: number): string {
-  if (model.relayLinks.get(relay) !== "up" || model.relayWays.get(relay) !== "socket") return "";
-  return " Your network lets no media connection (UDP) through to it, so all of it comes over an ordinary web connection, which stutters more when the network is bad.";
+  const way = model.relayWays.get(relay);
+  if (model.relayLinks.get(relay) !== "up" || way === undefined || way === "rtp") return "";
+  return ` ${WHY_NO_RTP[way]}, so all of it comes over an ordinary web connection, which stutters more when the network is bad.`;
 }
 
 function whyRelay(model: Model, other: Other): string {

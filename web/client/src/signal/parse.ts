@@ -75,7 +75,9 @@ const policy = tagged("kind", {
 // A reason or an error code from a newer server must not break this client: any word will do.
 const order = tagged("order", {
   link: (value) =>
-    fields({ peer: relay, offer: flag, relay: fields({ instance: text, token: text }) })(value) ||
+    fields({ peer: relay, offer: flag, relay: fields({ instance: text, token: text, by_rtp: optional(flag) }) })(
+      value,
+    ) ||
     // Between members a link is for whoever signs for it, so it must not come as one to a relay.
     fields({ peer: member, offer: flag, relay: (absent) => absent === undefined })(value),
   unlink: fields({ peer: node }),

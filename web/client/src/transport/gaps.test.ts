@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { decodeHeader, type Header } from "../frame/header.ts";
-import { Gaps, GIVE_UP_MS, MAX_MISSING, MAX_TRIES } from "./gaps.ts";
+import { Gaps, GIVE_UP_MS, MAX_MISSING, MAX_TRIES, RTP_REPAIR_MS } from "./gaps.ts";
 import { frame } from "./simulation.ts";
 
 /** L1T2: even numbers need the even one before, odd ones are droppable and need the even one before. */
@@ -42,6 +42,13 @@ describe("a missing frame", () => {
     expect(gaps.whole).toBe(true);
     gaps.accept(picture(1), 45);
     expect(poll(gaps, 50).gone).toBe(4);
+  });
+
+  test("of a link by RTP is asked for after RTP's own repair, and skipped as soon as ever where nobody needs it", () => {
+    const gaps = fed([4]);
+    const asked = [30, RTP_REPAIR_MS - 1, RTP_REPAIR_MS].map((now) => gaps.poll(now, RTT, 2 * RTT, true).ask);
+    expect(asked).toEqual([[], [], [1, 2]]);
+    expect(fed([2, 4]).poll(30, RTT, 2 * RTT, true)).toEqual({ ask: [], gone: 4, lost: [] });
   });
 
   test("needed only by a droppable frame is not worth a question", () => {

@@ -15,6 +15,11 @@ export const MAX_MISSING = 256;
 /** Shortest and longest wait before the first question: below, reordering looks like loss; above, the player starves. */
 export const REORDER_MS = 25;
 export const REORDER_MAX_MS = 120;
+/**
+ * The wait for what is needed, where RTP lies below: own questions come first, two or three of them, and
+ * control messages overtake its packets. A question any earlier brings the frame twice, over a link that may be slow.
+ */
+export const RTP_REPAIR_MS = 250;
 /** Questions per frame, and the time after which the answer is of no use to a player. */
 export const MAX_TRIES = 3;
 export const GIVE_UP_MS = 600;
@@ -156,12 +161,13 @@ export class Gaps {
     }
   }
 
-  /** What is due now. `srtt` and `bound` (srtt + 4 rttvar) of the link to the parent, ms. */
-  poll(now: number, srtt: number, bound: number): Due {
+  /** What is due now. `srtt` and `bound` (srtt + 4 rttvar) of the link to the parent, ms, and whether that goes by RTP. */
+  poll(now: number, srtt: number, bound: number, byRtp = false): Due {
     const ask: number[] = [];
     const lost: number[] = [];
     let open = Number.POSITIVE_INFINITY;
     const wait = Math.min(REORDER_MAX_MS, Math.max(REORDER_MS, 1.25 * srtt));
+    const askAfter = byRtp ? RTP_REPAIR_MS : wait;
     for (const [n, entry] of this.missing) {
       const age = now - entry.since;
       if (age > KEEP_MS && (entry.gone || !this.video)) {
@@ -182,7 +188,7 @@ export class Gaps {
           this.lost += 1;
           this.breakAt(n, now);
         }
-      } else if (age >= wait && (entry.tries === 0 || now >= entry.next)) {
+      } else if (age >= askAfter && (entry.tries === 0 || now >= entry.next)) {
         entry.tries += 1;
         entry.next = now + Math.max(40, bound + 15) * entry.tries;
         ask.push(n);

@@ -69,7 +69,7 @@ export interface LinkCounters {
 
 export class Link implements Neighbour {
   readonly peer: number;
-  readonly fedByEncoders: boolean;
+  readonly byRtp: boolean;
   readonly rtt = new Rtt();
   readonly loss = new Loss();
   readonly sent = new Rate();
@@ -101,11 +101,11 @@ export class Link implements Neighbour {
     events: LinkEvents,
     now: () => number,
     silenceReportMs: number,
-    fedByEncoders = false,
+    byRtp = false,
   ) {
     this.peer = peer;
     this.silenceReportMs = silenceReportMs;
-    this.fedByEncoders = fedByEncoders;
+    this.byRtp = byRtp;
     this.video = channels.video;
     this.audio = channels.audio;
     this.controls = channels.control;

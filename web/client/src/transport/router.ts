@@ -40,8 +40,11 @@ export interface Neighbour extends Port {
   /** Smoothed round-trip time and srtt + 4 rttvar, ms. */
   readonly srtt: number;
   readonly bound: number;
-  /** What the peer gets of our own streams leaves through their encoders; nothing is queued for it here. */
-  readonly fedByEncoders: boolean;
+  /**
+   * What the peer gets of our own streams leaves through their encoders, and nothing is queued for it here. What it sends
+   * has been repaired below as far as that goes.
+   */
+  readonly byRtp: boolean;
   /** A frame of ours left for it through an encoder. */
   carried(bytes: number): void;
   /** False: the channel is not open yet; nothing was sent. */
@@ -109,7 +112,7 @@ export class Router {
       const edge = stream.edges.get(port.peer);
       if (edge) {
         edge.since = now;
-        if (!port.fedByEncoders) outbox.lanes.set(stream.key, edge.lane);
+        if (!port.byRtp) outbox.lanes.set(stream.key, edge.lane);
       }
       for (const parent of [stream.parent, stream.previous]) if (parent?.node === port.peer) parent.taken = false;
     }
@@ -135,14 +138,14 @@ export class Router {
     if (edge) {
       edge.layers = sorted;
       edge.lane.rateBps = rateBps;
-      if (edge.started && !this.peers.get(child)?.port.fedByEncoders) this.choose(stream, edge, now);
+      if (edge.started && !this.peers.get(child)?.port.byRtp) this.choose(stream, edge, now);
       return;
     }
     edge = edgeTo(child, sorted, new Lane(key, rateBps, now), now);
     stream.edges.set(child, edge);
     const peer = this.peers.get(child);
     if (!peer) return;
-    if (!peer.port.fedByEncoders) peer.outbox.lanes.set(key, edge.lane);
+    if (!peer.port.byRtp) peer.outbox.lanes.set(key, edge.lane);
     const have = peer.takes.get(key);
     if (have) this.begin(stream, edge, have, now);
   }
@@ -260,7 +263,7 @@ export class Router {
     for (const edge of stream.edges.values()) {
       if (!edge.started) continue;
       const peer = this.peers.get(edge.child);
-      if (!peer || peer.port.fedByEncoders) continue;
+      if (!peer || peer.port.byRtp) continue;
       if (frame.header.track === AUDIO) {
         if (peer.outbox.audio(stream.key, frame.header, frame.sealed, now)) edge.lane.framesSent += 1;
         else edge.lane.framesDropped += 1;
@@ -297,7 +300,7 @@ export class Router {
       else {
         stream.told(message.l);
         for (const edge of stream.edges.values()) {
-          if (edge.started && !this.peers.get(edge.child)?.port.fedByEncoders) this.choose(stream, edge, now);
+          if (edge.started && !this.peers.get(edge.child)?.port.byRtp) this.choose(stream, edge, now);
         }
       }
       return;
@@ -327,7 +330,7 @@ export class Router {
     const peer = this.peers.get(edge.child);
     for (const n of numbers) {
       // RTP repairs its own losses; a frame that it gave up cannot be put into it again.
-      const stored = peer?.port.fedByEncoders ? null : stream.ring.get(VIDEO, layer, n);
+      const stored = peer?.port.byRtp ? null : stream.ring.get(VIDEO, layer, n);
       if (stored) {
         // A droppable frame left out on purpose is not worth the link that had no room for it.
         if (!stored.header.droppable) edge.lane.resend(stored, now);
@@ -369,7 +372,7 @@ export class Router {
     const srtt = peer?.port.srtt ?? 0;
     const bound = peer?.port.bound ?? 200;
     for (const [layer, gaps] of stream.video) {
-      const due = gaps.poll(now, srtt, bound);
+      const due = gaps.poll(now, srtt, bound, peer?.port.byRtp);
       for (let i = 0; i < due.ask.length; i += MAX_NUMBERS) {
         peer?.port.control({ t: "need", s: stream.key, l: layer, n: due.ask.slice(i, i + MAX_NUMBERS) });
       }
@@ -400,7 +403,7 @@ export class Router {
       if (now - edge.since >= TAKE_WAIT_MS) this.begin(stream, edge, [], now);
       return;
     }
-    if (peer.port.fedByEncoders) return;
+    if (peer.port.byRtp) return;
     if (choose) {
       this.choose(stream, edge, now);
       for (const { layer, generation, number } of edge.lane.tips(now)) {
@@ -427,7 +430,7 @@ export class Router {
     edge.started = true;
     for (const layer of [...edge.lane.layers.keys()]) edge.lane.stop(layer);
     const peer = this.peers.get(edge.child);
-    if (peer?.port.fedByEncoders) return;
+    if (peer?.port.byRtp) return;
     for (const layer of stream.choose(edge)) {
       const h = have.find((x) => x.layer === layer);
       const rest = h ? stream.ring.after(layer, h.generation, h.number, now) : null;

@@ -81,7 +81,7 @@ export class Transport implements TransportSide {
     this.open(peer, { video, audio, control }, SILENCE_REPORT_MS, false);
   }
 
-  private open(peer: number, channels: LinkChannels, silenceReportMs: number, fedByEncoders: boolean): void {
+  private open(peer: number, channels: LinkChannels, silenceReportMs: number, byRtp: boolean): void {
     this.closeLink(peer);
     const link = new Link(
       peer,
@@ -95,7 +95,7 @@ export class Transport implements TransportSide {
       },
       this.now,
       silenceReportMs,
-      fedByEncoders,
+      byRtp,
     );
     this.links.set(peer, link);
     this.router.addLink(link, this.now());

@@ -306,10 +306,12 @@ impl Egress {
         let paced = paced.then(|| self.pacer.next());
         let reports = self.slots.iter().any(Slot::has_news);
         let reports = reports.then_some(self.report_at);
-        [paced, reports, self.estimator.timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        let probes = self.slots.iter().any(Slot::can_probe);
+        let probes = self
+            .estimator
+            .timeout()
+            .filter(|_| probes && self.probe.is_none());
+        [paced, reports, probes].into_iter().flatten().min()
     }
 
     fn reports(&mut self, seal: &mut Seal, now: Micros, out: &mut Vec<u8>) -> Option<usize> {

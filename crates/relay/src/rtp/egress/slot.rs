@@ -246,7 +246,8 @@ impl Slot {
         let behind = (self.next as u16).wrapping_sub(number);
         let number = self.next.checked_sub(u64::from(behind))?;
         self.sent.find(number)?;
-        let pause = round_trip.max(AGAIN);
+        // A receiver asks again a round trip later, by its own idea of one.
+        let pause = (round_trip * 3 / 4).max(AGAIN);
         while let Some(&(_, at)) = self.repeated.front()
             && (at + pause <= now || self.repeated.len() >= REPEATED)
         {
@@ -379,8 +380,8 @@ mod tests {
         }
         let last = 0x7ffe + 39_999u64;
         assert_eq!(slot.wanted_again(last as u16, 0, 50 * MS), Some(last));
-        assert_eq!(slot.wanted_again(last as u16, 49 * MS, 50 * MS), None);
-        assert_eq!(slot.wanted_again(last as u16, 50 * MS, 50 * MS), Some(last));
+        assert_eq!(slot.wanted_again(last as u16, 38 * MS, 52 * MS), None);
+        assert_eq!(slot.wanted_again(last as u16, 39 * MS, 52 * MS), Some(last));
         assert_eq!(slot.wanted_again((last + 1) as u16, 0, 50 * MS), None);
         assert_eq!(slot.wanted_again(0x7ffe, 0, 50 * MS), None);
     }

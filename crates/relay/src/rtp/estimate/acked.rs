@@ -12,48 +12,66 @@ const BURSTS: usize = 256;
 /// A clock that jumps by more belongs to another life of the receiver.
 const JUMP: i64 = 3_000_000;
 
+/// Packets that came at about the same time.
+#[derive(Debug, Clone, Copy)]
+struct Burst {
+    first: i64,
+    last: i64,
+    bytes: u64,
+    /// What came between the burst before and this one is not known.
+    gap: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Acked {
-    /// First and last arrival of each burst, and its bytes.
-    bursts: VecDeque<(i64, i64, u64)>,
+    bursts: VecDeque<Burst>,
 }
 
 impl Acked {
-    pub(super) fn arrived(&mut self, at: i64, bytes: u16) {
+    /// `gap`: nothing is known about some packets that left just before this one, because feedback was lost. The time in
+    /// which they came does not count.
+    pub(super) fn arrived(&mut self, at: i64, bytes: u16, gap: bool) {
         let bytes = u64::from(bytes);
-        if let Some((first, last, sum)) = self.bursts.back_mut() {
-            if at.abs_diff(*last) > JUMP as u64 {
+        if let Some(burst) = self.bursts.back_mut() {
+            if at.abs_diff(burst.last) > JUMP as u64 {
                 self.bursts.clear();
-            } else if at <= first.saturating_add(MERGE) {
-                // Packets that overtook each other count where the others are.
-                *last = at.max(*last);
-                *sum = sum.saturating_add(bytes);
+            } else if at < burst.first.saturating_sub(MERGE) {
+                // Told about late: it came in a time that does not count.
+                return;
+            } else if !gap && at <= burst.first.saturating_add(MERGE) {
+                burst.last = at.max(burst.last);
+                burst.bytes = burst.bytes.saturating_add(bytes);
                 return;
             }
         }
-        self.bursts.push_back((at, at, bytes));
-        let old = |burst: &(i64, i64, u64)| burst.1.saturating_add(SPAN) < at;
+        self.bursts.push_back(Burst {
+            first: at,
+            last: at,
+            bytes,
+            gap,
+        });
+        let old = |burst: &Burst| burst.last.saturating_add(SPAN) < at;
         while self.bursts.len() > BURSTS || self.bursts.front().is_some_and(old) {
             self.bursts.pop_front();
         }
     }
 
-    /// Bit/s over the last `window` us before the last arrival. `None`: less than half of that is known.
+    /// Bit/s over the last `window` us that count. `None`: less than half of that is known.
     pub(super) fn bps(&self, window: i64) -> Option<f64> {
-        let end = self.bursts.back()?.1;
         let mut bytes = 0u64;
-        let mut start = end;
-        for &(_, last, sum) in self.bursts.iter().rev() {
-            start = last;
-            if end.saturating_sub(last) >= window {
+        let mut span = 0i64;
+        let mut later: Option<&Burst> = None;
+        for burst in self.bursts.iter().rev() {
+            // A burst counts with the time since the one before; the first after a gap has none.
+            if let Some(later) = later.replace(burst)
+                && !later.gap
+            {
+                bytes = bytes.saturating_add(later.bytes);
+                span = span.saturating_add(later.last.saturating_sub(burst.last).max(0));
+            }
+            if span >= window {
                 break;
             }
-            bytes = bytes.saturating_add(sum);
-        }
-        let span = end.saturating_sub(start);
-        if span < window {
-            // The first burst of all has no beginning.
-            bytes = bytes.saturating_sub(self.bursts.front()?.2);
         }
         (span >= window / 2 && span > 0).then(|| bytes as f64 * 8e6 / span as f64)
     }
@@ -69,7 +87,7 @@ mod tests {
             let mut acked = Acked::default();
             assert_eq!(acked.bps(500_000), None);
             for at in 0..2_000_000 / every {
-                acked.arrived(at * every, bytes);
+                acked.arrived(at * every, bytes, false);
             }
             let expected = f64::from(bytes) * 8e6 / every as f64;
             let bps = acked.bps(500_000).unwrap();
@@ -79,14 +97,24 @@ mod tests {
     }
 
     #[test]
+    fn what_came_while_nothing_was_told_does_not_count() {
+        let mut acked = Acked::default();
+        for at in (0..200).filter(|at| at % 20 < 10) {
+            acked.arrived(at * 10_000, 1250, at % 20 == 0);
+        }
+        let bps = acked.bps(400_000).unwrap();
+        assert!((bps / 1e6 - 1.0).abs() < 0.01, "{bps}");
+    }
+
+    #[test]
     fn arrivals_all_at_once_prove_nothing() {
         let mut acked = Acked::default();
         for _ in 0..1000 {
-            acked.arrived(5, 1200);
+            acked.arrived(5, 1200, false);
         }
         assert_eq!(acked.bps(500_000), None);
-        acked.arrived(i64::MAX, u16::MAX);
-        acked.arrived(i64::MIN, u16::MAX);
+        acked.arrived(i64::MAX, u16::MAX, false);
+        acked.arrived(i64::MIN, u16::MAX, false);
         assert_eq!(acked.bps(500_000), None);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Where it differs from the draft: a decrease needs a queue that stands ([`super::queue`]), not a trend alone. What stands
 //! is drained by going below the [`BETA`] for a moment, after which the rate is back at that at once. And a queue that
-//! stays where it is although less is sent for the fourth time is taken for the way itself.
+//! stays where it is although less is sent for the second time is taken for the way itself, and the rate is as before.
 
 use super::State;
 use super::delay::Signal;
@@ -11,6 +11,9 @@ use crate::Micros;
 
 /// What of the acknowledged rate is left by a decrease. Less: room to drain; more: rate. The draft's 0.85.
 pub(super) const BETA: f64 = 0.85;
+/// A link that narrows shows its new rate at once, but so does a stall that has not ended: so much of the longer measure counts
+/// at least.
+const NOT_YET: f64 = 0.5;
 /// Increase per second where nothing is known of the capacity: the draft's 1.08.
 const GROWTH: f64 = 0.08;
 /// Increase per second near the capacity, as parts of the rate, whatever a packet per response time would be.
@@ -33,11 +36,17 @@ const DRAIN_PER_MS: f64 = 1.0 / 600.0;
 const LEAST_BETA: f64 = 0.5;
 /// What stands (ms) when a queue counts as drained.
 const DRAINED: f64 = 12.0;
-/// Decreases in vain before the way is believed to have got longer.
-const IN_VAIN: u32 = 4;
+/// After the second decrease in vain in a row the way is believed to have got longer. More: a new, longer path costs more
+/// rate; fewer: a queue is believed that only drains slowly.
+const IN_VAIN: u32 = 2;
 /// The effect of a decrease is waited for so long, besides a round trip.
 const SETTLE: Micros = 200_000;
 const SETTLE_LONG: Micros = 500_000;
+/// A queue takes twice its length to drain when half of what the link carries is sent ([`LEAST_BETA`]). Gone after less than
+/// this part of its length, besides a round trip, it was none.
+const SOONEST: f64 = 1.5;
+/// A decrease stands alone if for so long, besides two round trips, there was none.
+const ALONE: Micros = 1_000_000;
 
 /// What is known when a rate is decided.
 #[derive(Debug, Clone, Copy)]
@@ -100,6 +109,11 @@ pub(super) struct Aimd {
     /// When, and what stood.
     decreased: Option<(Micros, f64)>,
     in_vain: u32,
+    /// The last decrease is the first for a while, so what drains after it is not due to one before.
+    alone: bool,
+    /// The rate, and what was acknowledged, before the last decrease that was not in vain.
+    before: f64,
+    proven: f64,
     /// Where to go on when the queue is drained.
     drain_to: Option<f64>,
     capacity: Option<Capacity>,
@@ -113,6 +127,9 @@ impl Aimd {
             changed: now,
             decreased: None,
             in_vain: 0,
+            alone: false,
+            before: bps,
+            proven: 0.0,
             drain_to: None,
             capacity: None,
         }
@@ -145,6 +162,11 @@ impl Aimd {
         if facts.standing_ms < STANDS {
             self.in_vain = 0;
         }
+        if self.was_no_queue(facts, now) {
+            self.bps = self.bps.max(self.before.min(facts.most));
+            self.decreased = None;
+            self.drain_to = None;
+        }
         let settled = self.settled(facts.round_trip + SETTLE, now);
         if !settled || facts.signal != Signal::Normal || facts.standing_ms >= STANDS {
             self.state = State::Hold;
@@ -171,18 +193,37 @@ impl Aimd {
         facts.standing_ms > LONG && !draining && self.settled(facts.round_trip + SETTLE_LONG, now)
     }
 
+    /// What stood at the last decrease is gone sooner than any link could have sent it on: everything stood still.
+    fn was_no_queue(&self, facts: &Facts, now: Micros) -> bool {
+        let Some((at, stood)) = self.decreased else {
+            return false;
+        };
+        let soonest = facts.round_trip + (SOONEST * stood * 1000.0) as Micros;
+        self.alone
+            && self.drain_to.is_some()
+            && facts.standing_ms < DRAINED
+            && now.saturating_sub(at) < soonest
+    }
+
     fn decrease(&mut self, facts: &Facts, now: Micros) -> bool {
         let stood = self.decreased.map_or(0.0, |(_, stood)| stood);
         let stays = self.drain_to.is_some() && facts.standing_ms > DRAINS * stood;
         self.in_vain = if stays { self.in_vain + 1 } else { 0 };
+        self.alone = self.settled(2 * facts.round_trip + ALONE, now);
         self.decreased = Some((now, facts.standing_ms));
         self.state = State::Decrease;
         if self.in_vain >= IN_VAIN {
             self.in_vain = 0;
             self.drain_to = None;
+            self.bps = self.bps.max(self.proven.min(facts.most));
             return true;
         }
         let acked = facts.acked_now.unwrap_or(self.bps);
+        let acked = acked.max(NOT_YET * facts.acked.unwrap_or(0.0));
+        if self.in_vain == 0 {
+            self.before = self.bps;
+            self.proven = acked.min(self.bps);
+        }
         self.capacity = Some(Capacity::learn(self.capacity, acked));
         let to = (BETA * acked).min(self.bps);
         let drain = ((facts.standing_ms - LONG) * DRAIN_PER_MS).clamp(0.0, BETA - LEAST_BETA);
@@ -198,7 +239,7 @@ impl Aimd {
         if facts.standing_ms < DRAINED
             && let Some(to) = self.drain_to.take()
         {
-            self.bps = self.bps.max(to);
+            self.bps = self.bps.max(to.min(facts.most));
         }
         let response = (facts.round_trip + 100_000) as f64 / 1e6;
         let step = match self.capacity {
@@ -267,13 +308,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_gone_sooner_than_it_could_drain_was_no_queue() {
+        for (after, expected) in [(300_000, 2e6), (400_000, 650_000.0)] {
+            let mut aimd = Aimd::new(2e6, 0);
+            let long = Facts {
+                standing_ms: 180.0,
+                ..FACTS
+            };
+            assert_eq!(run(&mut aimd, &long, 0, 0).0, 650_000.0);
+            let gone = Facts {
+                signal: Signal::Under,
+                ..FACTS
+            };
+            assert_eq!(run(&mut aimd, &gone, after, 0).0, expected);
+        }
+    }
+
+    #[test]
     fn a_queue_that_nothing_drains_is_the_way_itself() {
         let mut aimd = Aimd::new(2e6, 0);
         let long = Facts {
             standing_ms: 100.0,
             ..FACTS
         };
-        assert_eq!(run(&mut aimd, &long, 0, 3_000).1, 1);
+        assert_eq!(run(&mut aimd, &long, 0, 1_500), (1e6, 1));
     }
 
     #[test]

@@ -19,8 +19,8 @@ const SMOOTHING: f64 = 0.9;
 /// The slope (ms per ms) is small; so it is brought to the threshold's scale.
 const GAIN: f64 = 4.0;
 const DELTAS: u32 = 60;
-/// ms; the draft's `del_var_th(0)`, its bounds and its two speeds. The threshold yields to a flow that makes queues itself
-/// (or this one would starve beside it), and comes back slower than it goes... the other way about: `K_DOWN` is the faster.
+/// ms; the draft's `del_var_th(0)`, its bounds and its two speeds. It grows slowly, so that a flow beside this one that makes
+/// queues itself does not starve it, and shrinks faster once that flow has gone.
 const THRESHOLD: f64 = 12.5;
 const LEAST: f64 = 6.0;
 const MOST: f64 = 600.0;
@@ -232,6 +232,7 @@ mod tests {
             sent: number * 10_000,
             arrived: number as i64 * 10_000 + way(number) * 1000,
             bytes: 1200,
+            gap: false,
         });
         let looks = arrivals.map(|arrival| {
             delay.arrived(&arrival);
@@ -275,6 +276,7 @@ mod tests {
                     sent,
                     arrived,
                     bytes: 1,
+                    gap: false,
                 });
                 assert!(delay.trend().is_finite());
             }

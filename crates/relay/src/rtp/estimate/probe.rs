@@ -17,19 +17,24 @@ pub struct Probe {
     pub packets_at_least: usize,
 }
 
-/// Length of a train, us. Longer: more is queued if it does not get through. Shorter: lost in the grain of arrival times.
+/// Length of a train, us; twice that after one that came whole and showed nothing, up to four times: radio hands packets on in bunches, which
+/// cut short trains in two. Longer: more is queued if it does not get through. Shorter: lost in the grain of arrival times.
 const LENGTH: f64 = 20_000.0;
+const STRETCH: u32 = 2;
 const PACKETS: usize = 5;
+/// Packets within so long, us, are one bunch: its bytes were sent on before its time, so a rate is counted from the end of the
+/// first bunch on.
+const BUNCH: i64 = 1_000;
 /// Parts of the train that must have come.
 const COMPLETE: f64 = 0.8;
 /// A train that arrives faster than it left by more was held up on its way, and let go.
-const COMPRESSED: f64 = 2.0;
+const COMPRESSED: f64 = 1.3;
 /// Below this part of the rate at which it left, what arrives is what the link carries; of that so much is used.
 const FULL: f64 = 0.9;
 const USED: f64 = 0.95;
 /// A train that gets through with this part of its rate or more is followed by a faster one.
 const ENOUGH: f64 = 0.7;
-/// The first two, by the first estimate; the others by the present one.
+/// The first two, by the first estimate unless that was too much already; the others by the present one.
 const FIRST: [f64; 2] = [3.0, 6.0];
 const THEN: f64 = 2.0;
 /// Between trains in vain: doubling. More often: queues; more seldom: a link that recovers is noticed late.
@@ -51,11 +56,13 @@ struct Train {
     bytes: usize,
     /// Those of the probe itself, without what was sent between.
     own: (usize, usize),
+    /// The first departure, and where the last bunch began.
     departures: (Micros, Micros),
     last_bytes: usize,
     came: usize,
     came_bytes: usize,
-    arrivals: Option<(i64, i64)>,
+    /// Beginning and end of the first bunch, and the last arrival.
+    arrivals: Option<(i64, i64, i64)>,
     first_bytes: usize,
 }
 
@@ -64,15 +71,22 @@ impl Train {
         self.own.0 >= self.probe.packets_at_least && self.own.1 >= self.probe.bytes
     }
 
+    fn is_complete(&self) -> bool {
+        self.came as f64 >= COMPLETE * self.packets as f64
+            && self.came_bytes as f64 >= COMPLETE * self.bytes as f64
+    }
+
     /// The rate that got through. `None`: nothing can be told.
     fn result(&self) -> Option<f64> {
-        let (from, to) = self.arrivals?;
+        let (_, from, to) = self.arrivals?;
         let sent_us = self.departures.1.saturating_sub(self.departures.0) as f64;
         let came_us = to.saturating_sub(from) as f64;
-        let complete = self.came as f64 >= COMPLETE * self.packets as f64
-            && self.came_bytes as f64 >= COMPLETE * self.bytes as f64;
         let patience = PATIENCE as f64;
-        if !complete || sent_us <= 0.0 || came_us <= 0.0 || sent_us > patience || came_us > patience
+        if !self.is_complete()
+            || sent_us <= 0.0
+            || came_us <= 0.0
+            || sent_us > patience
+            || came_us > patience
         {
             return None;
         }
@@ -99,6 +113,8 @@ pub(super) struct Probes {
     next: Micros,
     interval: Micros,
     blurred: u32,
+    /// How often the length of the next train is doubled.
+    stretch: u32,
 }
 
 impl Probes {
@@ -110,6 +126,7 @@ impl Probes {
             next: now,
             interval: INTERVAL.0,
             blurred: 0,
+            stretch: 0,
         }
     }
 
@@ -133,12 +150,13 @@ impl Probes {
         if !ready || now < self.next {
             return None;
         }
-        let first = FIRST.get(self.begun).map(|times| times * self.start_bps);
+        let first = FIRST.get(self.begun).filter(|_| bps >= self.start_bps);
+        let first = first.map(|times| times * self.start_bps);
         self.begun += 1;
         let to = first.unwrap_or(0.0).max(THEN * bps).min(most);
         let probe = Probe {
             bps: to as u64,
-            bytes: (to * LENGTH / 8e6) as usize,
+            bytes: ((to * LENGTH / 8e6) as usize) << self.stretch,
             packets_at_least: PACKETS,
         };
         self.train = Some(Train {
@@ -170,8 +188,11 @@ impl Probes {
             train.departures.0 = now;
         }
         train.last = number;
-        train.departures.1 = now;
-        train.last_bytes = bytes;
+        if now > train.departures.1.saturating_add(BUNCH as Micros) || train.packets == 0 {
+            train.departures.1 = now;
+            train.last_bytes = 0;
+        }
+        train.last_bytes += bytes;
         train.packets += 1;
         train.bytes += bytes;
         if probe {
@@ -191,21 +212,29 @@ impl Probes {
             train.came += 1;
             train.came_bytes += bytes;
             let at = arrival.arrived;
-            let (from, to) = train.arrivals.unwrap_or((at, at));
-            if train.arrivals.is_none() || at < from {
+            let (mut from, mut end, to) = train.arrivals.unwrap_or((at, at, at));
+            if at < from || train.came == 1 {
+                (from, end) = (at, at);
                 train.first_bytes = bytes;
+            } else if at <= from.saturating_add(BUNCH) {
+                end = end.max(at);
+                train.first_bytes += bytes;
             }
-            train.arrivals = Some((from.min(at), to.max(at)));
+            train.arrivals = Some((from, end, to.max(at)));
         }
         if !train.is_whole() || arrival.number < train.last {
             return None;
         }
         let train = self.train.take()?;
         let Some(result) = train.result() else {
+            if train.is_complete() {
+                self.stretch = (self.stretch + 1).min(STRETCH);
+            }
             self.blur(now);
             return None;
         };
         self.blurred = 0;
+        self.stretch = self.stretch.saturating_sub(1);
         if result >= ENOUGH * train.probe.bps as f64 {
             self.next = now;
             self.interval = INTERVAL.0;
@@ -260,6 +289,7 @@ mod tests {
                 sent: 0,
                 arrived: number as i64 * later,
                 bytes: bytes as u16,
+                gap: false,
             };
             result = result.or(probes.arrived(&arrival, now + 100_000));
         }

@@ -23,6 +23,8 @@ const MERGE: i64 = 5_000;
 pub(super) struct Queue {
     /// Arrival of the first, packets, least time on the way; of packets that came within [`MERGE`].
     recent: VecDeque<(i64, usize, i64)>,
+    /// In all of `recent`.
+    packets: usize,
     /// Beginning of each second, and its least time on the way.
     base: VecDeque<(i64, i64)>,
 }
@@ -32,11 +34,11 @@ impl Queue {
     pub(super) fn arrived(&mut self, at: i64, way: i64) {
         match self.recent.back_mut() {
             Some(&mut (last, ..)) if at.abs_diff(last) > BASE as u64 => {
-                self.recent.clear();
-                self.base.clear();
+                *self = Self::default();
             }
             Some((first, packets, least)) if at < first.saturating_add(MERGE) => {
                 *packets += 1;
+                self.packets += 1;
                 *least = way.min(*least);
                 if let Some((_, base)) = self.base.back_mut() {
                     *base = way.min(*base);
@@ -46,6 +48,7 @@ impl Queue {
             _ => {}
         }
         self.recent.push_back((at, 1, way));
+        self.packets += 1;
         match self.base.back_mut() {
             Some((from, least)) if at < from.saturating_add(SLICE) => *least = way.min(*least),
             _ => self.base.push_back((at, way)),
@@ -57,14 +60,11 @@ impl Queue {
         }
         while let Some(&(first, packets, _)) = self.recent.front()
             && (self.recent.len() > ENTRIES
-                || first.saturating_add(RECENT) < at && self.packets() - packets >= PACKETS)
+                || first.saturating_add(RECENT) < at && self.packets - packets >= PACKETS)
         {
             self.recent.pop_front();
+            self.packets -= packets;
         }
-    }
-
-    fn packets(&self) -> usize {
-        self.recent.iter().map(|entry| entry.1).sum()
     }
 
     /// What stands, ms; 0 as long as too little is known.
@@ -72,7 +72,7 @@ impl Queue {
         let least = self.recent.iter().map(|entry| entry.2).min();
         let base = self.base.iter().map(|slice| slice.1).min();
         match (least, base) {
-            (Some(least), Some(base)) if self.packets() >= PACKETS => {
+            (Some(least), Some(base)) if self.packets >= PACKETS => {
                 least.saturating_sub(base).max(0) as f64 / 1000.0
             }
             _ => 0.0,

@@ -4,12 +4,15 @@ use super::Room;
 use crate::room::relay::RELAY;
 use crate::room::{Settings, member, relay, wiring};
 use crate::signal::message::{DescriptionKind, ErrorCode, Node, Policy, ServerMessage};
-use grove_relay::Event;
+use grove_relay::{Event, Refused};
 use grove_tree::{Fact, Kind, Millis, NodeFacts};
 
 /// A relay that drops the room again within this time is asked in only at its end: a fault at every entry must not take a
 /// processor.
 const FAULT_PAUSE: Millis = 5_000;
+
+/// How often somebody is told again that the relay refuses the link. Browsers try by themselves every few seconds.
+const REFUSED_AGAIN: Millis = 30_000;
 
 /// The longest offer to the relay, bytes: with 64 pairs of receivers one has 150,000.
 const MOST_OFFER: usize = 192 * 1024;
@@ -164,6 +167,7 @@ impl Room {
                 }
             }
             Event::Lost { peer, .. } => self.doubt(peer, now),
+            Event::Refused { peer, why, .. } => self.refused_by_relay(peer, why, now),
             Event::Ready { stream, parent, .. } => {
                 let stream = wiring::stream_ref(grove_tree::StreamId(stream.0));
                 self.ready(RELAY, stream, parent, now);
@@ -175,6 +179,27 @@ impl Room {
             }
             Event::Report { report, .. } => self.report(RELAY, &relay::report(&report), now),
         }
+    }
+
+    /// The relay does not take the link: whoever waits for it hears why, in words for people.
+    fn refused_by_relay(&mut self, peer: Node, why: Refused, now: Millis) {
+        let told = self.refused.get(&peer);
+        let again = told.is_none_or(|told| now >= told + REFUSED_AGAIN);
+        if !again || self.wiring.link_between(peer, RELAY).is_none() {
+            return;
+        }
+        let words = match why {
+            Refused::Overloaded => {
+                "the server has too much to do to send you pictures and sound; it tries again by itself, or come back in \
+                 a few minutes"
+            }
+            Refused::Full => {
+                "the server's relay has as many links as it may; it tries again by itself, or come back later"
+            }
+            Refused::Unknown | Refused::TooOften => return,
+        };
+        self.refused.insert(peer, now);
+        self.complain(peer, ErrorCode::TooMany, words, "relay");
     }
 
     /// All that the relay knew is gone, its links are dead: it comes in anew.

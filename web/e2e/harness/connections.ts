@@ -1,0 +1,74 @@
+/** The peer connections of a page, as the browser's own statistics show them. */
+import type { Page } from "puppeteer-core";
+import { within } from "./wait.ts";
+
+interface Scope {
+  groveConnections: RTCPeerConnection[];
+}
+
+/** For `OpenOptions.before`: keeps hold of every peer connection that the page makes. */
+export function watchConnections(): void {
+  const scope = globalThis as unknown as Scope & { RTCPeerConnection: typeof RTCPeerConnection };
+  scope.groveConnections = [];
+  scope.RTCPeerConnection = class extends RTCPeerConnection {
+    constructor(configuration?: RTCConfiguration) {
+      super(configuration);
+      scope.groveConnections.push(this);
+    }
+  };
+}
+
+/** How many the page has made since it loaded. */
+export const connectionsMade = (page: Page): Promise<number> =>
+  within(
+    10_000,
+    "the page counts its connections",
+    page.evaluate(() => (globalThis as unknown as Scope).groveConnections.length),
+  );
+
+/** One RTP stream that leaves a page, or sums of those that come. */
+export interface RtpOut {
+  kind: "audio" | "video";
+  /** Of simulcast layers. */
+  rid: string | null;
+  ssrc: number;
+  packets: number;
+  /** Of pictures: frames encoded, whether or not they left. */
+  encoded: number;
+}
+
+/** What the open connections of the page send and receive by RTP. */
+export async function rtpOf(page: Page): Promise<{ out: RtpOut[]; came: { audio: number; video: number } }> {
+  const read = async (): Promise<Awaited<ReturnType<typeof rtpOf>>> => {
+    const out: RtpOut[] = [];
+    const came = { audio: 0, video: 0 };
+    for (const connection of (globalThis as unknown as Scope).groveConnections) {
+      if (connection.connectionState === "closed") continue;
+      for (const one of (await connection.getStats()).values()) {
+        const kind = one.kind as "audio" | "video";
+        if (one.type === "inbound-rtp") came[kind] += one.packetsReceived;
+        if (one.type !== "outbound-rtp") continue;
+        const { rid = null, ssrc, packetsSent: packets, framesEncoded: encoded = 0 } = one;
+        out.push({ kind, rid, ssrc, packets, encoded });
+      }
+    }
+    return { out, came };
+  };
+  return within(10_000, "the page tells of its RTP", page.evaluate(read));
+}
+
+/** Sums over RTP streams of one kind. */
+export const sum = (of: readonly RtpOut[], kind: RtpOut["kind"], what: "packets" | "encoded"): number =>
+  of.filter((one) => one.kind === kind).reduce((total, one) => total + one[what], 0);
+
+/** RTP frames among UDP packets: distinct times of each source. SRTP leaves the header readable (RFC 3711). */
+export function rtpFrames(packets: readonly Buffer[], ssrcs: readonly number[]): Map<number, Set<number>> {
+  const frames = new Map(ssrcs.map((ssrc) => [ssrc, new Set<number>()]));
+  for (const bytes of packets) {
+    // RFC 7983 and RFC 5761: media has 128 to 191 in front, and RTCP 192 to 223 behind it.
+    const [first = 0, second = 0] = bytes;
+    if (bytes.length < 12 || first >>> 6 !== 2 || (second >= 192 && second <= 223)) continue;
+    frames.get(bytes.readUInt32BE(8))?.add(bytes.readUInt32BE(4));
+  }
+  return frames;
+}
