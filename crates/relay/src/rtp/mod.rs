@@ -4,7 +4,7 @@
 //! every kind of link, and cut again as it leaves ([`Egress`]), where the packets of a frame go out together. [`RtpLink`] is a
 //! link of frames and messages: what goes down is made here ([`srtp`], [`rtcp`], [`estimate`]), the rest of a connection is
 //! [`Session`] (ICE, DTLS, SCTP, and what comes up, by str0m, whose keys [`keys`] shares). All of that is pure, without sockets.
-//! [`Demux`] tells the datagrams of one UDP port apart.
+//! [`Demux`] tells the datagrams of one UDP port apart, and which addresses are whose.
 //!
 //! Nothing that comes on the network panics or grows beyond a stated bound; what comes from an address that ICE has not
 //! verified reaches nothing but the check itself.
