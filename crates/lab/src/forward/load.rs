@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Handshakes at a time.
 const HANDSHAKES: usize = 8;
 /// A peer that has nothing else to send says that it is there, as Grove's client does.
-const BEAT: Duration = Duration::from_millis(50);
+const BEAT: Duration = Duration::from_millis(150);
 /// A peer that sends all the time says so less often.
 const SENDERS_BEAT: Duration = Duration::from_millis(500);
 /// What an edge may carry, beside what the stream takes: nothing is to be left out for want of it.

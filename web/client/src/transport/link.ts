@@ -9,6 +9,12 @@ import type { Neighbour } from "./router.ts";
 
 /** Idle time after which a heartbeat goes out. */
 export const HEARTBEAT_MS = 50;
+/**
+ * The same by RTP, where the relay also hears what is no message, and each message costs it more than a picture does. For
+ * half a second after another message it is as above: what follows a lost one is what shows that it was lost.
+ */
+export const RTP_HEARTBEAT_MS = 150;
+export const ATTENTIVE_MS = 500;
 /** A heartbeat goes out at least so often, however busy the link, for the sake of its round-trip time. */
 export const PROBE_MS = 500;
 /** Silence: nothing at all for max(this, srtt + 4 rttvar). */
@@ -84,6 +90,7 @@ export class Link implements Neighbour {
   private closed = false;
   private heardAt: number | null = null;
   private sentAt = 0;
+  private saidAt = Number.NEGATIVE_INFINITY;
   private probedAt = Number.NEGATIVE_INFINITY;
   private tickedAt: number;
   private silenceReported = false;
@@ -164,6 +171,7 @@ export class Link implements Neighbour {
 
   control(message: Control): boolean {
     if (!this.open) return false;
+    if (message.t !== "hb") this.saidAt = this.now();
     const text = encodeControl(message);
     try {
       this.controls.send(text);
@@ -183,7 +191,8 @@ export class Link implements Neighbour {
     if (!this.open) return;
     if (this.heardAt === null) this.heardAt = now;
     else if (stalled > STALL_MS) this.heardAt += stalled;
-    if (now - this.sentAt >= HEARTBEAT_MS || now - this.probedAt >= PROBE_MS) this.beat(now);
+    const idle = this.byRtp && now - this.saidAt >= ATTENTIVE_MS ? RTP_HEARTBEAT_MS : HEARTBEAT_MS;
+    if (now - this.sentAt >= idle || now - this.probedAt >= PROBE_MS) this.beat(now);
     const quiet = now - this.heardAt;
     if (!this.silenceReported && quiet >= Math.max(SILENCE_MS, this.rtt.bound(0)) + this.silenceReportMs) {
       this.silenceReported = true;

@@ -11,6 +11,7 @@ let net: Net;
 let node: SimNode;
 /** What the relay was told, heartbeats left out. */
 let told: Control[];
+let beats: number;
 let say: (message: Control) => void;
 
 beforeEach(() => {
@@ -18,11 +19,13 @@ beforeEach(() => {
   node = net.node(1);
   net.link(1, 2);
   told = [];
+  beats = 0;
   const control = new FakeChannel();
   control.other = new FakeChannel();
   control.send = (data) => {
     const message = JSON.parse(data as string) as Control;
-    if (message.t !== "hb") told.push(message);
+    if (message.t === "hb") beats += 1;
+    else told.push(message);
   };
   say = (message) =>
     control.onmessage?.call(undefined as never, new MessageEvent("message", { data: JSON.stringify(message) }));
@@ -55,6 +58,20 @@ test("what an encoder carries to the relay goes to other children as the same by
   }
   // No conversation about layers: what the relay gets it sees.
   expect(told).toEqual([]);
+});
+
+test("heartbeats are rare while nothing is said, and close upon each other after something was", () => {
+  net.run(1000);
+  beats = 0;
+  net.run(3000);
+  expect(beats).toBe(20);
+  // A stream that the relay is to send: the browser asks for it, and again where nothing comes.
+  node.transport.parent(THEIRS, RELAY, [0]);
+  net.run(10);
+  expect(told.length).toBeGreaterThan(0);
+  beats = 0;
+  net.run(450);
+  expect(beats).toBeGreaterThanOrEqual(8);
 });
 
 test("what WebCodecs made does not count as sent to the relay", () => {
