@@ -136,21 +136,21 @@ const SLOTS: [SlotNames; 3] = [
         ssrc: 1,
         payload_type: 111,
         repeats: None,
-        transport: None,
+        transport: 2,
     },
     SlotNames {
         audio: false,
         ssrc: 0xffff,
         payload_type: 96,
         repeats: Some((3, 97)),
-        transport: Some(1),
+        transport: 1,
     },
     SlotNames {
         audio: false,
         ssrc: 4,
         payload_type: 96,
         repeats: None,
-        transport: Some(14),
+        transport: 14,
     },
 ];
 

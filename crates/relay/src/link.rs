@@ -14,6 +14,7 @@ use crate::control::{Control, Refused, parse};
 use crate::frame::MS;
 use crate::meter::{Bucket, Loss, Rate, Rtt};
 use crate::relay::{Link, Outgoing};
+use crate::rtp::PAYLOAD;
 
 /// Idle time after which a heartbeat goes out.
 const HEARTBEAT: Micros = 50 * MS;
@@ -102,16 +103,22 @@ impl Account {
 /// How far a link by RTP is given pictures ahead of its estimated rate: its own pacer spreads them, and nothing is looked at
 /// more often than each 10 ms.
 const AHEAD: Micros = 20 * MS;
-/// No estimate is taken for less: sound alone needs as much.
-const MIN_ESTIMATE_BPS: u64 = 100_000;
+/// What is owed at most, as time at the estimated rate: an estimate that rises again is not held back by what was sent before.
+const OWED_S: f64 = 2.0;
+/// No estimate is taken for less, and none is made.
+const MIN_ESTIMATE_BPS: u64 = crate::rtp::estimate::MIN_BPS;
+/// What a packet takes beside its payload: headers of RTP, UDP and IP, a tag, a descriptor.
+const PACKET: usize = 70;
 
-/// Pictures that a link by RTP was given, as if they left at the estimated rate. Sound passes them there.
+/// What a link by RTP was given, as if it left at the estimated rate. Sound is not held back, but counts.
 #[derive(Debug)]
 struct Pace {
     bps: u64,
     /// Bytes that waited at that time.
     waited: f64,
     at: Micros,
+    /// More waits there than its pacer lets go soon: repetitions and probes have gone before.
+    stands: bool,
 }
 
 impl Pace {
@@ -121,7 +128,8 @@ impl Pace {
     }
 
     fn add(&mut self, bytes: usize, now: Micros) {
-        self.waited = self.waits(now) + bytes as f64;
+        let most = self.bps as f64 / 8.0 * OWED_S;
+        self.waited = (self.waits(now) + bytes as f64).min(most);
         self.at = now;
     }
 
@@ -131,7 +139,7 @@ impl Pace {
     }
 
     fn ready(&self, now: Micros) -> bool {
-        self.waits(now) <= self.bps as f64 / 8.0 * AHEAD as f64 / 1e6
+        !self.stands && self.waits(now) <= self.bps as f64 / 8.0 * AHEAD as f64 / 1e6
     }
 }
 
@@ -204,6 +212,7 @@ impl LinkState {
             bps: bps.max(MIN_ESTIMATE_BPS),
             waited: 0.0,
             at: now,
+            stands: false,
         };
         Self {
             pace: Some(pace),
@@ -262,8 +271,8 @@ impl LinkState {
         }
         match &mut self.pace {
             None => self.account.add(part, bytes),
-            Some(pace) if part == Part::Video => pace.add(bytes, now),
-            Some(_) => {}
+            Some(_) if part == Part::Control => {}
+            Some(pace) => pace.add(bytes + PACKET * bytes.div_ceil(PAYLOAD), now),
         }
         self.sent_at = now;
         self.sent.add(bytes, now);
@@ -272,6 +281,10 @@ impl LinkState {
 
     /// So many bytes of what was handed over have not left.
     pub(crate) fn unsent(&mut self, bytes: usize, lanes: usize, now: Micros) {
+        if let Some(pace) = &mut self.pace {
+            pace.stands = bytes > 0;
+            return;
+        }
         let before = self.account.total();
         self.account.settle(bytes);
         if self.account.total() < before || before == 0 {

@@ -70,7 +70,8 @@ pub enum Input {
     /// Something authentic came that is no message (yet): a part of one, or what the connection sends by itself. The link is
     /// not silent. More often than each 50 ms it says nothing new.
     Heard,
-    /// Of all that was handed to the link, so many bytes have not left yet.
+    /// Of all that was handed to the link, so many bytes have not left yet. By RTP: of pictures, when so much waits that no more
+    /// are to come, and 0 when they may.
     Unsent(usize),
     /// By RTP: what the way to the peer carries, bit/s.
     Bandwidth(u64),

@@ -50,6 +50,8 @@ pub enum LinkEvent {
     Frame(Bytes),
     /// What the way down carries, bit/s.
     Bandwidth(u64),
+    /// So many bytes of pictures wait for the pacer, and no more should come; 0: they may.
+    Unsent(usize),
     /// Nothing else comes.
     Closed,
 }
@@ -191,6 +193,9 @@ impl RtpLink {
         if let Some(bps) = self.egress.bandwidth() {
             return Todo::Event(LinkEvent::Bandwidth(bps));
         }
+        if let Some(bytes) = self.egress.unsent() {
+            return Todo::Event(LinkEvent::Unsent(bytes));
+        }
         while self.session_at.is_none() {
             let event = match self.session.poll_output() {
                 Output::Timeout(at) => {
@@ -253,8 +258,8 @@ impl RtpLink {
         let wanted = streams.next_multiple_of(STEP).min(MAX_SLOTS);
         let there = self.egress.pairs().max(self.asked);
         if self.open && wanted > there {
-            self.asked = wanted;
-            self.send_text(&format!(r#"{{"t":"slots","n":{wanted}}}"#));
+            let asked = self.send_text(&format!(r#"{{"t":"slots","n":{wanted}}}"#));
+            self.asked = if asked { wanted } else { 0 };
         }
     }
 
@@ -270,10 +275,8 @@ impl RtpLink {
             return;
         };
         let at = self.micros(now);
-        self.egress.send(&header, sealed, at);
-        let short_of = self.egress.short_of();
-        if short_of > 0 {
-            self.expect(self.egress.pairs() + short_of);
+        if self.egress.send(&header, sealed, at) {
+            self.expect(self.egress.pairs() + self.egress.short_of());
         }
     }
 

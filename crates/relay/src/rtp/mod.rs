@@ -30,6 +30,7 @@ pub use addresses::Way;
 pub use assemble::{Assembler, Making, Pool};
 pub use demux::{Demux, Route};
 pub use descriptor::Descriptor;
+pub(crate) use egress::PAYLOAD;
 pub use egress::{Egress, SlotNames, Sums};
 pub use link::{Config, LinkEvent, MAX_SLOTS, RtpLink, Todo};
 pub use offer::{Offer, OfferError};

@@ -168,23 +168,33 @@ impl Session {
     pub fn accept(&mut self, offer: Offer) -> Result<String, OfferError> {
         self.lend_slots();
         let answer = self.rtc.sdp_api().accept_offer(offer.sdp);
-        self.take_slots(&offer.mids);
-        answer
-            .map(|answer| answer.to_sdp_string())
-            .map_err(|error| OfferError::Unacceptable(error.to_string()))
+        let named = self.take_slots(&offer.mids);
+        let answer = answer.map_err(|error| OfferError::Unacceptable(error.to_string()))?;
+        if !named {
+            let why = "a receiver without our codecs, or without feedback on all that comes";
+            return Err(OfferError::Unacceptable(why.to_owned()));
+        }
+        Ok(answer.to_sdp_string())
     }
 
     /// Lets str0m know of the slots, so that the next answer names them as before.
     fn lend_slots(&mut self) {
-        let mut api = self.rtc.direct_api();
         for slot in &self.slots {
-            // Tracks never go from a description, so it knows this one.
-            api.declare_stream_tx(slot.ssrc, slot.repeats, slot.mid, None);
+            // A part of the description that is used anew is forgotten.
+            if self.rtc.media(slot.mid).is_some() {
+                let mut api = self.rtc.direct_api();
+                api.declare_stream_tx(slot.ssrc, slot.repeats, slot.mid, None);
+            }
         }
     }
 
-    /// Takes the slots away from str0m: those that were lent to it, and new ones, in the order of the offer.
-    fn take_slots(&mut self, mids: &[Mid]) {
+    /// Takes the slots away from str0m: those that were lent to it, whatever came of the offer and whether it names them, and
+    /// new ones in its order. False: there is one that cannot be used.
+    fn take_slots(&mut self, mids: &[Mid]) -> bool {
+        let mut named = true;
+        for slot in &self.slots {
+            self.rtc.direct_api().remove_stream_tx(slot.ssrc);
+        }
         for &mid in mids {
             let names = self.slot_names(mid);
             let mut api = self.rtc.direct_api();
@@ -197,6 +207,7 @@ impl Session {
                 continue;
             }
             let Some(names) = names else {
+                named = false;
                 continue;
             };
             self.slots.push(Slot { mid, ssrc, repeats });
@@ -207,6 +218,7 @@ impl Session {
                 ..names
             }));
         }
+        named
     }
 
     /// What both sides call the slot's codec, of which each kind has just one, and its extension. SSRCs are still to be filled
@@ -222,7 +234,7 @@ impl Session {
             .find(|codec| media.remote_pts().contains(&codec.pt()))?;
         let extension = media
             .remote_extmap()
-            .id_of(Extension::TransportSequenceNumber);
+            .id_of(Extension::TransportSequenceNumber)?;
         Some(SlotNames {
             audio: media.kind() == MediaKind::Audio,
             ssrc: 0,

@@ -411,6 +411,7 @@ impl Port {
             LinkEvent::Text(text) => Input::Came(Incoming::Text(text)),
             LinkEvent::Frame(sealed) => Input::Came(Incoming::Frame(sealed)),
             LinkEvent::Bandwidth(bps) => Input::Bandwidth(bps),
+            LinkEvent::Unsent(bytes) => Input::Unsent(bytes),
         };
         if let Some(link) = entry.link {
             relay.handle_input(link, input, now.micros);

@@ -26,6 +26,8 @@ pub struct Counts {
     pub heard: Vec<usize>,
     /// Batches of more than one datagram.
     pub batches: usize,
+    /// RTCP of the relay's, by the client that it went to.
+    pub reports: Vec<(usize, Vec<u8>)>,
     /// Frames that came from clients.
     pub frames: usize,
     /// Those of them that are sound.
@@ -294,6 +296,9 @@ impl World {
                     };
                     self.counts.batches += usize::from(out.len() > size);
                     for datagram in out.chunks(size) {
+                        if matches!(datagram, [128..=191, 192..=223, ..]) {
+                            self.counts.reports.push((n, datagram.to_vec()));
+                        }
                         self.net
                             .send(source, destination, datagram.to_vec(), self.now);
                     }
@@ -308,6 +313,7 @@ impl World {
             LinkEvent::Open => self.counts.open += 1,
             LinkEvent::Frame(sealed) => self.forward(n, &sealed),
             LinkEvent::Bandwidth(bps) => self.counts.bandwidth.push(bps),
+            LinkEvent::Unsent(_) => {}
             LinkEvent::Text(text) => self.counts.control.push((n, text)),
             LinkEvent::Closed => self.demux.remove(n),
         }

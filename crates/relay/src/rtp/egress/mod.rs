@@ -4,12 +4,13 @@
 //! remembered as (frame, piece), so a repetition costs no memory but a share in the frame's bytes. What leaves, leaves in
 //! batches of equal packets for one system call ([`Egress::poll`]).
 //!
-//! Order: reports, then sound, then repetitions, then pictures, then probes. Only pictures and probes wait for the pacer; all
-//! that leaves counts against it. Everything that leaves bears a transport-wide number if the browser takes it, and the
-//! estimate of what the way carries rests on that (`docs/design/estimate.md`).
+//! Order: reports, then sound, then repetitions, then pictures, then probes. Reports and sound do not wait for the pacer, but
+//! count against it. Everything that leaves bears a transport-wide number, and the estimate of what the way
+//! carries rests on that (`docs/design/estimate.md`).
 //!
 //! Any slot carries any stream, because frames say themselves whose they are; a stream keeps its slot while it goes on. Frames
-//! wait for slots within [`WAIT_FRAMES`] and [`WAIT_BYTES`]. SRTP forbids two packets under one number, so numbers only grow
+//! wait for slots in their order, within [`WAIT_FRAMES`], [`WAIT_BYTES`] and [`WAIT`]. Pictures that wait for the pacer are told
+//! ([`Egress::unsent`]), so that no more come: where they wait, they can be left out for the better. SRTP forbids two packets under one number, so numbers only grow
 //! here, and nobody else may send by these SSRCs.
 
 mod pacer;
@@ -24,6 +25,7 @@ use grove_frame::Header;
 pub use slot::SlotNames;
 
 use self::pacer::Pacer;
+pub(crate) use self::slot::PAYLOAD;
 use self::slot::{Cut, Piece, Slot};
 use super::estimate::{Estimator, Probe};
 use super::rtcp::{Feedback, write_sender_reports};
@@ -42,11 +44,17 @@ const WAIT_BYTES: usize = 2 << 20;
 const BATCH: usize = 40;
 /// Repetitions that wait. A browser that asks for more in one round trip has lost the picture.
 const REPEATS: usize = 256;
-/// Of all that is sent, at most this share again, in eighths. Two lossy hops at 5 % need 10 %; without a bound a narrow way
-/// would carry nothing but repetitions.
-const REPEAT_SHARE: u64 = 2;
-/// What may be sent again in any case, bytes: a few packets at the start of a link.
-const REPEAT_FREE: u64 = 32 << 10;
+/// How long frames wait for a slot. What nobody can see any more is not worth its place on the way.
+const WAIT: Micros = 1_000 * MS;
+/// Repetitions are at most this part of the estimate. Two lossy hops at 5 % need 10 %; without a bound a narrow way would
+/// carry nothing but repetitions.
+const REPEAT_PART: u64 = 4;
+/// What of it may be saved up: a burst of losses is worth repairing at once.
+const REPEAT_SAVED: Micros = 250 * MS;
+/// And at least so many bytes: a few packets.
+const REPEAT_LEAST: u64 = 6_000;
+/// Pictures that wait for the pacer for longer, at its rate, are told; and that they do not any more, below a third of that.
+const STANDS: Micros = 60 * MS;
 /// How often slots that send are reported on.
 const REPORT: Micros = 1_000 * MS;
 /// Reports in one datagram: 28 bytes each.
@@ -71,6 +79,26 @@ struct Job {
     done: usize,
 }
 
+/// A frame that waits for a slot.
+#[derive(Debug)]
+struct Waiting {
+    header: Header,
+    sealed: Bytes,
+    since: Micros,
+}
+
+impl Waiting {
+    /// Whose it is, and whether it is sound.
+    fn of(&self) -> (Stream, bool) {
+        of(&self.header)
+    }
+}
+
+fn of(header: &Header) -> (Stream, bool) {
+    let stream = Stream::new(header.sender, header.stream);
+    (stream, track(header) == Some(Track::Audio))
+}
+
 /// Sums since the link was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sums {
@@ -82,6 +110,8 @@ pub struct Sums {
     pub repeated: u64,
     /// Of the packets: those sent again to learn what the way carries.
     pub probes: u64,
+    /// Frames that were not sent: sound that fits no packet, and what waited for a slot for too long.
+    pub dropped: u64,
 }
 
 /// See the module.
@@ -89,13 +119,18 @@ pub struct Sums {
 pub struct Egress {
     seal: Option<Seal>,
     slots: Vec<Slot>,
-    waiting: VecDeque<(Header, Bytes)>,
+    waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     sounds: VecDeque<Job>,
     repeats: VecDeque<(usize, u64)>,
-    repeated_bytes: u64,
+    repeat_credit: u64,
+    repeat_credited: Micros,
     jobs: VecDeque<Job>,
     job_bytes: usize,
+    /// It was told that pictures stand.
+    stands: bool,
+    /// The slot of the last picture that could be sent again.
+    probing: Option<usize>,
     /// What of a probe has still to leave.
     probe: Option<Probe>,
     pacer: Pacer,
@@ -118,9 +153,12 @@ impl Egress {
             waiting_bytes: 0,
             sounds: VecDeque::new(),
             repeats: VecDeque::new(),
-            repeated_bytes: 0,
+            repeat_credit: REPEAT_LEAST,
+            repeat_credited: now,
             jobs: VecDeque::new(),
             job_bytes: 0,
+            stands: false,
+            probing: None,
             probe: None,
             pacer: Pacer::default(),
             estimator: Estimator::new(start_bps, now),
@@ -146,10 +184,20 @@ impl Egress {
 
     fn catch_up(&mut self, now: Micros) {
         self.waiting_bytes = 0;
-        for (header, sealed) in std::mem::take(&mut self.waiting) {
-            if !self.put(&header, &sealed, now) {
-                self.waiting_bytes += sealed.len();
-                self.waiting.push_back((header, sealed));
+        let mut gone: Vec<(Stream, bool)> = Vec::new();
+        for frame in std::mem::take(&mut self.waiting) {
+            let of = frame.of();
+            // What follows a picture that is gone can be shown from the next key frame on.
+            if frame.header.is_key() {
+                gone.retain(|other| *other != of);
+            }
+            let old = now.saturating_sub(frame.since) > WAIT;
+            if old || (!of.1 && gone.contains(&of)) {
+                self.sums.dropped += 1;
+                gone.push(of);
+            } else if !self.put(&frame.header, &frame.sealed, now) {
+                self.waiting_bytes += frame.sealed.len();
+                self.waiting.push_back(frame);
             }
         }
     }
@@ -159,22 +207,49 @@ impl Egress {
         self.slots.len() / 2
     }
 
-    /// Senders whose frames wait for slots.
+    /// Streams whose frames wait for slots.
     pub fn short_of(&self) -> usize {
-        let mut senders: Vec<u16> = self.waiting.iter().map(|(h, _)| h.sender).collect();
-        senders.sort_unstable();
-        senders.dedup();
-        senders.len()
+        let mut streams: Vec<Stream> = self.waiting.iter().map(|frame| frame.of().0).collect();
+        streams.sort_unstable();
+        streams.dedup();
+        streams.len()
     }
 
-    /// Sends a sealed frame, or has it wait for a slot.
-    pub fn send(&mut self, header: &Header, sealed: Bytes, now: Micros) {
+    /// Sends a sealed frame, or has it wait for a slot. True: it waits.
+    pub fn send(&mut self, header: &Header, sealed: Bytes, now: Micros) -> bool {
+        if !self.waiting.is_empty() {
+            self.catch_up(now);
+        }
+        let of = of(header);
+        let behind = self.waiting.iter().any(|frame| frame.of() == of);
+        if !behind && self.put(header, &sealed, now) {
+            return false;
+        }
         let full =
             self.waiting.len() >= WAIT_FRAMES || self.waiting_bytes + sealed.len() > WAIT_BYTES;
-        if !self.put(header, &sealed, now) && !full {
-            self.waiting_bytes += sealed.len();
-            self.waiting.push_back((*header, sealed));
+        // The beginning of what waits is sound, or a key frame: nothing else can be shown.
+        let whole = of.1 || header.is_key() || behind;
+        if full || !whole {
+            self.sums.dropped += 1;
+            return full;
         }
+        self.waiting_bytes += sealed.len();
+        self.waiting.push_back(Waiting {
+            header: *header,
+            sealed,
+            since: now,
+        });
+        true
+    }
+
+    /// Bytes of pictures that stand before the pacer, if that has changed: 0 while few do.
+    pub fn unsent(&mut self) -> Option<usize> {
+        let rate = self.estimator.pacing_bps();
+        let most = rate * STANDS / 8_000_000;
+        let stands = self.job_bytes as u64 > if self.stands { most / 3 } else { most };
+        let changed = stands != self.stands;
+        self.stands = stands;
+        changed.then_some(if stands { self.job_bytes } else { 0 })
     }
 
     /// False: there is no slot for it yet, or no key.
@@ -182,8 +257,11 @@ impl Egress {
         if self.seal.is_none() {
             return false;
         }
-        let audio = track(header) == Some(Track::Audio);
-        let stream = Stream::new(header.sender, header.stream);
+        let (stream, audio) = of(header);
+        if audio && sealed.len() > PAYLOAD {
+            self.sums.dropped += 1;
+            return true;
+        }
         let of = |slot: &Slot| slot.names.audio == audio && slot.stream == Some(stream);
         let free = |slot: &Slot| {
             slot.names.audio == audio
@@ -208,6 +286,9 @@ impl Egress {
             Cut::picture(sealed.len())
         };
         let (first, time) = slot.take(sealed, cut, now);
+        if !audio && slot.can_probe() {
+            self.probing = Some(at);
+        }
         let job = Job {
             slot: at,
             sealed: sealed.clone(),
@@ -286,7 +367,7 @@ impl Egress {
     pub fn poll(&mut self, now: Micros, out: &mut Vec<u8>) -> Option<usize> {
         out.clear();
         let mut seal = self.seal.take()?;
-        if self.probe.is_none() && self.slots.iter().any(Slot::can_probe) {
+        if self.probe.is_none() && self.probing.is_some() {
             self.probe = self.estimator.next_probe(now);
         }
         let size = self
@@ -302,15 +383,15 @@ impl Egress {
     /// When to poll again at the latest.
     pub fn timeout(&self) -> Option<Micros> {
         self.seal.as_ref()?;
-        let paced = !self.jobs.is_empty() || self.probe.is_some();
+        let paced = !self.jobs.is_empty() || !self.repeats.is_empty() || self.probe.is_some();
         let paced = paced.then(|| self.pacer.next());
-        let reports = self.slots.iter().any(Slot::has_news);
+        let reports = self
+            .slots
+            .iter()
+            .any(|slot| slot.has_news() || slot.is_old());
         let reports = reports.then_some(self.report_at);
-        let probes = self.slots.iter().any(Slot::can_probe);
-        let probes = self
-            .estimator
-            .timeout()
-            .filter(|_| probes && self.probe.is_none());
+        let probes = self.estimator.timeout();
+        let probes = probes.filter(|_| self.probing.is_some() && self.probe.is_none());
         [paced, reports, probes].into_iter().flatten().min()
     }
 
@@ -318,10 +399,13 @@ impl Egress {
         if now < self.report_at {
             return None;
         }
-        self.report_at = now + REPORT;
         let news = self.slots.iter_mut().filter_map(|slot| slot.report(now));
         let reports: Vec<_> = news.take(REPORTS).collect();
         if reports.is_empty() {
+            self.report_at = now + REPORT;
+            for slot in &mut self.slots {
+                slot.expire(now);
+            }
             return None;
         }
         write_sender_reports(&reports, NAME, out);
@@ -336,19 +420,33 @@ impl Egress {
     }
 
     fn repetition(&mut self, seal: &Seal, now: Micros, out: &mut Vec<u8>) -> Option<usize> {
+        if self.repeats.is_empty() {
+            return None;
+        }
+        self.pacer.allowance(self.rate(), now)?;
+        self.credit_repeats(now);
         while let Some((slot, number)) = self.repeats.pop_front() {
-            let most = self.sums.bytes * REPEAT_SHARE / 8 + REPEAT_FREE;
-            if self.repeated_bytes >= most {
+            if self.repeat_credit < PAYLOAD as u64 {
+                // Who still misses them asks again.
                 self.repeats.clear();
                 return None;
             }
             if let Some(size) = self.write_again(seal, slot, number, now, out) {
-                self.repeated_bytes += size as u64;
+                self.repeat_credit = self.repeat_credit.saturating_sub(size as u64);
                 self.sums.repeated += 1;
                 return Some(size);
             }
         }
         None
+    }
+
+    fn credit_repeats(&mut self, now: Micros) {
+        let rate = self.estimator.bps() / REPEAT_PART;
+        let since = now.saturating_sub(self.repeat_credited);
+        self.repeat_credited = now;
+        let most = (rate * REPEAT_SAVED / 8_000_000).max(REPEAT_LEAST);
+        let grown = self.repeat_credit + rate * since.min(REPEAT_SAVED) / 8_000_000;
+        self.repeat_credit = grown.min(most);
     }
 
     fn picture(&mut self, seal: &Seal, now: Micros, out: &mut Vec<u8>) -> Option<usize> {
@@ -378,9 +476,11 @@ impl Egress {
     fn padding(&mut self, seal: &Seal, now: Micros, out: &mut Vec<u8>) -> Option<usize> {
         self.probe.as_ref()?;
         self.pacer.allowance(self.rate(), now)?;
-        let slot = self.slots.iter().position(Slot::can_probe);
-        let number = slot.and_then(|slot| self.slots.get_mut(slot)?.probe_with());
-        let size = slot
+        let number = self
+            .probing
+            .and_then(|slot| self.slots.get_mut(slot)?.probe_with());
+        let size = self
+            .probing
             .zip(number)
             .and_then(|(slot, number)| self.write_again(seal, slot, number, now, out));
         match size {
@@ -409,7 +509,7 @@ impl Egress {
         };
         let written = slot.write(job.first + n as u64, piece, self.number, out);
         seal.rtp(written.ssrc, written.index, written.header, out, start);
-        self.left(job.slot, out.len() - start, now);
+        self.left(out.len() - start, now);
     }
 
     fn write_again(
@@ -424,25 +524,19 @@ impl Egress {
         let again = self.slots.get_mut(slot)?;
         let written = again.write_again(number, self.number, out)?;
         seal.rtp(written.ssrc, written.index, written.header, out, start);
-        self.left(slot, out.len() - start, now);
+        self.left(out.len() - start, now);
         Some(out.len() - start)
     }
 
     /// A packet leaves.
-    fn left(&mut self, slot: usize, bytes: usize, now: Micros) {
+    fn left(&mut self, bytes: usize, now: Micros) {
         self.sums.packets += 1;
         self.sums.bytes += bytes as u64;
         let bytes = bytes + BELOW;
         self.pacer.spend(bytes, self.rate(), now);
-        let counted = self
-            .slots
-            .get(slot)
-            .is_some_and(|s| s.names.transport.is_some());
-        if counted {
-            let probing = self.probe.is_some();
-            self.estimator.sent(self.number, bytes, now, probing);
-            self.number = self.number.wrapping_add(1);
-        }
+        let probing = self.probe.is_some();
+        self.estimator.sent(self.number, bytes, now, probing);
+        self.number = self.number.wrapping_add(1);
         if let Some(probe) = &mut self.probe {
             probe.bytes = probe.bytes.saturating_sub(bytes);
             probe.packets_at_least = probe.packets_at_least.saturating_sub(1);

@@ -6,6 +6,9 @@ use crate::frame::MS;
 /// What may leave at once, as time at the rate: a picture of the average size does, at 2.5 times the rate of its stream. Shorter
 /// means more system calls, longer more delay for sound behind it.
 const BURST: Micros = 15 * MS;
+/// What is owed at most: what is not paced (sound) must not keep pictures back for longer, nor what was sent before the rate
+/// grew.
+const OWED: Micros = 250 * MS;
 /// Time not used that still counts: timers are late by a few milliseconds.
 const CREDIT: Micros = 5 * MS;
 
@@ -24,7 +27,8 @@ impl Pacer {
     /// So many bytes have left.
     pub fn spend(&mut self, bytes: usize, bps: u64, now: Micros) {
         let from = self.free_at.max(now.saturating_sub(CREDIT));
-        self.free_at = from + bytes as u64 * 8_000_000 / bps.max(1);
+        let until = from + bytes as u64 * 8_000_000 / bps.max(1);
+        self.free_at = until.min(now + OWED);
     }
 
     /// When something may leave again.
@@ -50,6 +54,13 @@ mod tests {
             now = pacer.next().max(now + 1);
         }
         assert!((500_000..=510_000).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn what_is_owed_has_a_bound() {
+        let mut pacer = Pacer::default();
+        pacer.spend(10_000_000, 100_000, 1_000_000);
+        assert_eq!(pacer.next(), 1_250_000);
     }
 
     #[test]

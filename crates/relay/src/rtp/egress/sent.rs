@@ -39,15 +39,24 @@ impl Sent {
         let now = picture.at;
         self.bytes += picture.sealed.len();
         self.pictures.push_back(picture);
-        while self.pictures.len() > PICTURES
-            || self.bytes > BYTES
-            || self.pictures.front().is_some_and(|p| p.at + AGE < now)
+        self.expire(now);
+    }
+
+    /// Forgets what is too old, or too much; never the latest.
+    pub fn expire(&mut self, now: Micros) {
+        while self.pictures.len() > 1
+            && (self.pictures.len() > PICTURES
+                || self.bytes > BYTES
+                || self.pictures.front().is_some_and(|p| p.at + AGE < now))
+            && let Some(oldest) = self.pictures.pop_front()
         {
-            let Some(oldest) = self.pictures.pop_front() else {
-                break;
-            };
             self.bytes -= oldest.sealed.len();
         }
+    }
+
+    /// More than the latest is held.
+    pub fn is_old(&self) -> bool {
+        self.pictures.len() > 1
     }
 
     /// The picture that this number is a piece of, and which piece.
@@ -58,9 +67,9 @@ impl Sent {
         (piece < picture.cut.count).then_some((picture, piece))
     }
 
-    /// The latest picture.
-    pub fn last(&self) -> Option<&Picture> {
-        self.pictures.back()
+    /// The largest picture.
+    pub fn largest(&self) -> Option<&Picture> {
+        self.pictures.iter().max_by_key(|p| p.sealed.len())
     }
 }
 

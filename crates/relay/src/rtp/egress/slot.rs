@@ -33,8 +33,8 @@ pub struct SlotNames {
     /// SSRC and payload type of repetitions (RFC 4588). Without there are none: a packet may not leave twice under one number,
     /// since its transport-wide number differs and would be authenticated under the same nonce.
     pub repeats: Option<(u32, u8)>,
-    /// What the header extension of the transport-wide number is called, if the browser takes it here.
-    pub transport: Option<u8>,
+    /// What the header extension of the transport-wide number is called.
+    pub transport: u8,
 }
 
 /// How a sealed frame is cut into pieces: equal ones, and a last one that may be shorter, so that all can leave in one system
@@ -218,17 +218,15 @@ impl Slot {
     ) -> usize {
         let start = out.len();
         let marker = piece.cut.picture && piece.n + 1 == piece.cut.count;
-        let extended = self.names.transport.is_some();
-        out.push(0x80 | u8::from(extended) << 4);
-        out.push(payload_type | u8::from(marker) << 7);
+        out.push(0x90);
+        out.push(payload_type | (u8::from(marker) << 7));
         out.extend((index as u16).to_be_bytes());
         out.extend(piece.time.to_be_bytes());
         out.extend(ssrc.to_be_bytes());
-        if let Some(id) = self.names.transport {
-            // One extension of two bytes, and one of padding (RFC 8285).
-            let [high, low] = transport.to_be_bytes();
-            out.extend([0xbe, 0xde, 0, 1, id << 4 | 1, high, low, 0]);
-        }
+        // One extension of two bytes, and one of padding (RFC 8285).
+        let [high, low] = transport.to_be_bytes();
+        let id = self.names.transport;
+        out.extend([0xbe, 0xde, 0, 1, (id << 4) | 1, high, low, 0]);
         out.len() - start
     }
 
@@ -260,16 +258,26 @@ impl Slot {
         Some(number)
     }
 
-    /// There is something to probe with.
+    /// What is sent in it can be sent again to probe with.
     pub fn can_probe(&self) -> bool {
-        self.names.transport.is_some() && self.sent.last().is_some()
+        self.names.repeats.is_some()
     }
 
-    /// The number of a packet to probe with: the latest picture's, one after the other.
+    /// The number of a packet to probe with: the largest picture's, one after the other.
     pub fn probe_with(&mut self) -> Option<u64> {
-        let last = self.sent.last()?;
+        let largest = self.sent.largest()?;
         self.probed += 1;
-        Some(last.first + (self.probed % last.cut.count) as u64)
+        Some(largest.first + (self.probed % largest.cut.count) as u64)
+    }
+
+    /// Forgets pictures that nobody will ask for any more.
+    pub fn expire(&mut self, now: Micros) {
+        self.sent.expire(now);
+    }
+
+    /// There is something to be forgotten, sooner or later.
+    pub fn is_old(&self) -> bool {
+        self.sent.is_old()
     }
 
     /// Packets have left since the last report.
@@ -317,7 +325,7 @@ mod tests {
         ssrc: 0x0102_7fff,
         payload_type: 96,
         repeats: Some((5, 97)),
-        transport: Some(3),
+        transport: 3,
     };
 
     #[test]
