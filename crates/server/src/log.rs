@@ -9,12 +9,16 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+/// Libraries that warn of what a peer has sent: anybody could fill the log.
+const OF_PEERS: [&str; 4] = ["str0m", "is", "dimpl", "sctp_proto"];
+
 /// Starts logging for the process. A second call changes nothing.
 pub fn start(log: &Log) {
     let level = log.level.parse().unwrap_or(LevelFilter::INFO);
     let targets = Targets::new()
         .with_target("grove", level)
-        .with_default(LevelFilter::WARN.min(level));
+        .with_default(LevelFilter::WARN.min(level))
+        .with_targets(OF_PEERS.map(|library| (library, LevelFilter::ERROR.min(level))));
     let registry = tracing_subscriber::registry().with(targets);
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)

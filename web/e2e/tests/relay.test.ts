@@ -128,6 +128,38 @@ function hearNoAddress(): void {
   } as typeof prototype.setRemoteDescription;
 }
 
+test("in `auto` the server carries the stream of whose uplink feeds only one, and nobody else's", async () => {
+  const link = await scene.room({ kind: "auto" });
+  // Three copies of a small camera and a microphone each, and one.
+  const people = await scene.enterAll(link, ["Ana", "Ben", "Cho"], { smallCamera: true, uplink: 700_000 });
+  const dan = await scene.enter(link, "Dan", { smallCamera: true, uplink: 250_000 });
+  people.push(dan);
+  await untilAllReceive(people);
+  const relay = await relayOf(dan);
+  const numbers = await Promise.all(people.map((p) => p.me()));
+  const weak = await dan.me();
+  for (const person of people) {
+    await person.untilState("gets Dan's stream from the server and every other from whose it is", ({ stats }) => {
+      const feeds = stats?.incoming.map(({ stream, parent }) => [stream.node, parent]) ?? [];
+      const right = feeds.every(([node, parent]) => parent === (node === weak ? relay : node));
+      return (feeds.length === 3 && right) || JSON.stringify(feeds);
+    });
+  }
+  const sends = (await dan.state())?.stats?.outgoing.map(({ stream, child }) => [stream.node, child]);
+  expect(sends).toEqual([[weak, relay]]);
+  const pictures = async () => Promise.all(people.map(async (p) => (await p.state())?.stats?.incoming ?? []));
+  const before = await pictures();
+  await sleep(3000);
+  for (const [i, streams] of (await pictures()).entries()) {
+    expect(streams.map(({ stream }) => stream.node).sort()).toEqual(numbers.filter((n) => n !== numbers[i]).sort());
+    for (const now of streams) {
+      const then = before[i]?.find(({ stream }) => stream.node === now.stream.node);
+      expect(now.framesDecoded).toBeGreaterThan((then?.framesDecoded ?? 0) + 10);
+      expect(now.framesLost).toBe(then?.framesLost);
+    }
+  }
+});
+
 test("four in a call change from mesh to the server to a tree, and no picture is lost on the way", async () => {
   const link = await scene.room({ kind: "mesh" });
   const wide = { width: 1280, height: 800 };
