@@ -1,6 +1,6 @@
 //! The connection itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use grove_relay::rtp::{MAX_SLOTS, Offer, OfferError, Session};
@@ -124,18 +124,29 @@ fn no_number_is_sealed_twice_though_an_offer_leaves_slots_out() {
     let (offer, _) = world.clients[1].offer(false, 1);
     let offer = Offer::read(&without_slots(&offer)).expect("an offer");
     world.links[1].accept(offer).expect("an answer");
+    world.counts.reports.clear();
     world.run(20_000);
-    let (mut ours, mut all) = (0, BTreeMap::new());
+    let (mut ours, mut others, mut all) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+    let mut count = 0;
     for (_, report) in world.counts.reports.iter().filter(|(n, _)| *n == 1) {
         let (sender, index) = (&report[4..8], &report[report.len() - 4..]);
-        ours += usize::from(report[1] == 200);
+        if report[1] == 200 {
+            ours.insert(sender);
+            count += 1;
+        } else {
+            others.insert(sender);
+        }
         let former = all.insert((sender, index), report);
         assert!(
             former.is_none_or(|former| former == report),
             "two under one number"
         );
     }
-    assert!(ours > 10 && all.len() > ours, "{ours} of {}", all.len());
+    assert!(ours.is_disjoint(&others) && !others.is_empty());
+    assert!(
+        (19..=21).contains(&count),
+        "only ours report on slots: {count}"
+    );
 }
 
 #[test]
