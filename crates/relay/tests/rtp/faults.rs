@@ -13,7 +13,7 @@ use grove_relay::{Event, Lost, Node, Outgoing, Size, Stats, Stream};
 use crate::udp::{Browser, Call, ROOM, token};
 
 /// Turns of 5 ms for which the flood lasts.
-const TURNS: usize = 120;
+const TURNS: usize = 100;
 /// Datagrams of a stranger in each.
 const BURST: usize = 150;
 /// The same from a browser's own address: each is looked at under the browser's keys.
@@ -193,6 +193,7 @@ async fn assert_unharmed(call: &mut Call, since: &Since) {
         counters.stuck,
     ];
     assert_eq!(none, [0; 9], "{counters:?}");
+    assert!(counters.frames_received <= call.sealed.len() as u64);
     let size = stats.size;
     let edges = all * (all - 1);
     let expected = Size {
@@ -344,18 +345,75 @@ async fn handshakes_begun_from_hundreds_of_unverified_ports_are_not_answered() {
 }
 
 #[tokio::test]
-async fn checks_that_are_signed_wrongly_are_not_answered_and_verify_no_address() {
+async fn a_browser_that_joins_beside_a_flood_gets_every_frame_from_then_on() {
     let mut call = call(2).await;
+    let hello = client_hello(&call);
+    let check = check(&call);
+    let (strangers, mut random) = (Strangers::new(100), Random(8));
+    let mut flood = |call: &Call, turn: usize| {
+        for n in 0..BURST / 3 {
+            let length = 1 + random.below(1_400);
+            let junk = random.bytes(length);
+            for datagram in [
+                &fresh(&hello, &mut random),
+                &forged(&check, &mut random),
+                &junk,
+            ] {
+                strangers.send(turn * BURST + n, datagram, call.port);
+            }
+        }
+    };
+    call.link(3);
+    let (browser, answer) = call.offer(3).await;
+    call.answered(browser, &answer);
+    let up = Event::Up {
+        room: ROOM,
+        peer: 3,
+    };
+    let mut turns = 0;
+    while !call.heard.contains(&up) || !call.browsers[2].client.open {
+        turns += 1;
+        assert!(turns < 2_000, "no link came of it");
+        flood(&call, turns);
+        call.step().await;
+    }
+    for other in [1, 2] {
+        call.edge(3, other);
+        call.edge(other, 3);
+    }
+    let sees = |call: &Call, at: usize, from| pictures(&frames(&call.browsers[at], from)) >= 10;
+    while !(sees(&call, 2, 1) && sees(&call, 2, 2) && sees(&call, 0, 3) && sees(&call, 1, 3)) {
+        turns += 1;
+        assert!(turns < 2_000, "nothing came");
+        flood(&call, turns);
+        call.step().await;
+    }
+    let since = beside(&mut call, flood).await;
+    assert_unharmed(&mut call, &since).await;
+}
+
+fn check(call: &Call) -> Vec<u8> {
     let is_check = |datagram: &&Vec<u8>| matches!(datagram[..], [0, 1, ..]);
     let check = call.browsers[0].sent.iter().find(is_check);
-    let (check, hello) = (check.expect("a check").clone(), client_hello(&call));
+    check.expect("a check").clone()
+}
+
+/// With another transaction, to which the signature does not fit.
+fn forged(check: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut forged = check.to_vec();
+    forged[8..20].copy_from_slice(&random.bytes(12));
+    forged
+}
+
+#[tokio::test]
+async fn checks_that_are_signed_wrongly_are_not_answered_and_verify_no_address() {
+    let mut call = call(2).await;
+    let (check, hello) = (check(&call), client_hello(&call));
     let (strangers, mut random) = (Strangers::new(100), Random(6));
     let since = beside(&mut call, |call, turn| {
         for n in 0..BURST / 2 {
-            let mut forged = check.clone();
-            forged[8..20].copy_from_slice(&random.bytes(12));
             // What would follow, were the check to count.
-            for datagram in [&forged, &hello] {
+            for datagram in [&forged(&check, &mut random), &hello] {
                 strangers.send(turn * BURST / 2 + n, datagram, call.port);
             }
         }
