@@ -63,7 +63,9 @@ enum Scenario {
     Star(star::Options),
     /// What a forwarded packet costs the relay, beside the least that it could and beside Janus.
     Forward(forward::Options),
-    /// A process of `forward`.
+    /// A call through the relay, and beside it each of the faults that a network and its strangers may be guilty of.
+    Faults(forward::faults::Options),
+    /// A process of `forward` and `faults`.
     #[command(hide = true, subcommand)]
     ForwardPart(forward::Part),
     /// Many small rooms at once: what the server uses under one processor and 512 MB.
@@ -96,6 +98,7 @@ pub fn run() -> ExitCode {
         Scenario::RelayCall(options) => (options.common.clone(), relay_call::run(&options)),
         Scenario::Star(options) => (options.common.clone(), star::run(&options)),
         Scenario::Forward(options) => (options.common.clone(), forward::run(&options)),
+        Scenario::Faults(options) => (options.common.clone(), forward::faults::run(&options)),
         Scenario::ForwardPart(part) => return exit(forward::run_part(&part)),
         Scenario::Rooms(options) => (options.common.clone(), rooms::run(&options)),
     };

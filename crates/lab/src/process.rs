@@ -173,6 +173,36 @@ pub fn run_time(pid: u32) -> Option<f64> {
     Some(nanos.sum::<u64>() as f64 / 1e9)
 }
 
+/// Datagrams to a process's UDP sockets for which the kernel had no room, since they were opened.
+pub fn udp_drops(pid: u32) -> u64 {
+    let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return 0;
+    };
+    let targets = open.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+    let inodes: Vec<String> = targets
+        .filter_map(|target| {
+            let name = target.to_str()?.strip_prefix("socket:[")?;
+            name.strip_suffix(']').map(str::to_owned)
+        })
+        .collect();
+    let tables =
+        ["udp", "udp6"].map(|table| fs::read_to_string(format!("/proc/{pid}/net/{table}")));
+    let tables = tables.iter().flatten();
+    tables.map(|table| parse_drops(table, &inodes)).sum()
+}
+
+/// From `/proc/net/udp`: the tenth field is the inode, the last the drops.
+fn parse_drops(table: &str, inodes: &[String]) -> u64 {
+    let of = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let ours = inodes
+            .iter()
+            .any(|inode| fields.get(9) == Some(&inode.as_str()));
+        fields.last().filter(|_| ours)?.parse::<u64>().ok()
+    };
+    table.lines().filter_map(of).sum()
+}
+
 /// The `grove` binary: `--grove`, else beside this one.
 ///
 /// # Errors
@@ -203,5 +233,14 @@ mod tests {
         };
         assert_eq!(parse_usage(stat, status), Some(usage));
         assert_eq!(parse_usage("nonsense", status), None);
+    }
+
+    #[test]
+    fn drops_are_those_of_the_sockets_that_the_process_has() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
+            \x20 10: 0100007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 77 2 0000000000000000 5\n\
+            \x20 11: 0100007F:0036 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 78 2 0000000000000000 9\n";
+        assert_eq!(parse_drops(table, &["77".into(), "5".into()]), 5);
+        assert_eq!(parse_drops(table, &[]), 0);
     }
 }

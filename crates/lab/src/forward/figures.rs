@@ -21,6 +21,10 @@ pub(super) struct Outcome {
     pub seconds: f64,
     /// Resident bytes before anybody came, and at the end.
     pub rss: (u64, u64),
+    /// Resident bytes when counting began.
+    pub rss_begun: u64,
+    /// Datagrams to the server for which the kernel had no room while it was counted.
+    pub dropped: u64,
     pub count: Count,
 }
 
@@ -197,6 +201,8 @@ mod tests {
             cpu,
             seconds: 0.1,
             rss: (10 << 20, 15 << 20),
+            rss_begun: 12 << 20,
+            dropped: 0,
             count: Count {
                 receivers: 50,
                 frames_due: 100,

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use super::flood::{Fault, Flood, Tap};
 use super::floor::{Place, Plan};
 use super::janus::Gateway;
 use super::peer::{Arrivals, Came, Peer};
@@ -45,6 +46,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct Task {
     pub subject: Subject,
     pub shape: Shape,
+    pub fault: Option<Fault>,
     pub seconds: u64,
     /// The machine's address on which everything runs.
     pub address: IpAddr,
@@ -109,13 +111,15 @@ async fn call(task: &Task) -> Result<Count, Failure> {
     };
 
     let (up, is_up) = oneshot::channel();
+    let tap = task.fault.map(|_| Arc::<Tap>::default());
     let publisher = {
         let (task, server, ending) = (task.clone(), server.clone(), ending.clone());
+        let tap = tap.clone();
         std::thread::spawn(move || -> Result<Vec<Sent>, Failure> {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            runtime.block_on(publish(&task, &server, clock, up, ending))
+            runtime.block_on(publish(&task, &server, clock, (up, ending), tap))
         })
     };
     // A publisher that fails drops its end; the reason is known when its thread is joined.
@@ -123,6 +127,7 @@ async fn call(task: &Task) -> Result<Count, Failure> {
         return Err(joined(publisher)?.err().unwrap_or("no publisher".into()));
     }
 
+    let (begun, beginning) = watch::channel(false);
     let mut receiving = JoinSet::new();
     if let Server::Floor { .. } = server {
         for socket in sockets {
@@ -138,15 +143,22 @@ async fn call(task: &Task) -> Result<Count, Failure> {
         let turns = Arc::new(Semaphore::new(HANDSHAKES));
         for number in (PUBLISHER + 1..).take(n) {
             let (task, server, turns) = (task.clone(), server.clone(), Arc::clone(&turns));
-            let (arrivals, ending) = (Arc::clone(&arrivals), ending.clone());
+            let (arrivals, mut ending) = (Arc::clone(&arrivals), ending.clone());
+            let last = PUBLISHER + n as u16;
+            let deaf = task.fault == Some(Fault::Deaf) && number == last;
+            let deaf = deaf.then(|| beginning.clone());
             let (up, is_up) = oneshot::channel();
             receiving.spawn(async move {
                 let turn = turns.acquire_owned().await?;
-                let peer =
+                let mut peer =
                     timeout(PATIENCE, subscribe(&task, &server, number, &arrivals)).await??;
                 drop(turn);
                 let _ = up.send(());
-                receive(peer, &server, task.shape, clock, ending).await
+                let reading = deaf.as_ref().unwrap_or(&ending).clone();
+                let tally = receive(&mut peer, &server, task.shape, clock, reading).await?;
+                // The socket stays open.
+                ending.wait_for(|&over| over).await?;
+                Ok(deaf.is_none().then_some(tally))
             });
             connecting.spawn(is_up);
         }
@@ -160,7 +172,12 @@ async fn call(task: &Task) -> Result<Count, Failure> {
         }
     }
     if let Server::Grove(orders) = &server {
-        let children = (PUBLISHER + 1..).take(n).collect();
+        let mut children: Vec<u16> = (PUBLISHER + 1..).take(n).collect();
+        if task.fault == Some(Fault::Stuck) {
+            let peer = PUBLISHER + 1 + n as u16;
+            orders.stuck(peer).await?;
+            children.push(peer);
+        }
         let rate = (task.shape.bps() as f64 * RATE_FACTOR) as u64;
         let audio = task.shape.is_audio();
         orders.feed(PUBLISHER, children, audio, rate).await?;
@@ -173,7 +190,13 @@ async fn call(task: &Task) -> Result<Count, Failure> {
     sleep(WARM_UP).await;
     let (begin, before) = (clock.micros(), arrivals.sum());
     println!("{BEGIN}");
+    begun.send_replace(true);
+    let flood = match task.fault.zip(tap) {
+        Some((fault, tap)) => Flood::start(fault, &tap, task.address)?,
+        None => None,
+    };
     sleep(Duration::from_secs(task.seconds)).await;
+    let flooded = flood.map_or(0, Flood::stop);
     println!("{END}");
     let (end, after) = (clock.micros(), arrivals.sum());
     sleep(TAIL).await;
@@ -181,7 +204,7 @@ async fn call(task: &Task) -> Result<Count, Failure> {
     over.send(true)?;
     let mut tallies = Vec::new();
     while let Some(tally) = receiving.join_next().await {
-        tallies.push(tally??);
+        tallies.extend(tally??);
     }
     let sent = joined(publisher)??;
     let (packets, bytes) = (task.shape.packets(), task.shape.frame_bytes());
@@ -195,6 +218,7 @@ async fn call(task: &Task) -> Result<Count, Failure> {
     }
     let mut count = Count::of(&tallies, &sent, begin..end, packets, bytes);
     count.links_lost = links_lost;
+    count.flooded = flooded;
     count.datagrams = after.0 - before.0;
     count.bytes = after.1 - before.1;
     Ok(count)
@@ -220,8 +244,8 @@ async fn publish(
     task: &Task,
     server: &Server,
     clock: Clock,
-    up: oneshot::Sender<()>,
-    ending: watch::Receiver<bool>,
+    (up, ending): (oneshot::Sender<()>, watch::Receiver<bool>),
+    tap: Option<Arc<Tap>>,
 ) -> Result<Vec<Sent>, Failure> {
     let shape = task.shape;
     let mut ticks = interval(Duration::from_secs(1) / shape.frames_per_second());
@@ -251,7 +275,7 @@ async fn publish(
         return Ok(sent);
     }
 
-    let mut peer = timeout(PATIENCE, connect_publisher(task, server)).await??;
+    let mut peer = timeout(PATIENCE, connect_publisher(task, server, tap)).await??;
     let _ = up.send(());
     let (mut key, mut beats, mut next_beat) = (true, Beats::default(), Instant::now());
     let mut number = 0;
@@ -287,8 +311,15 @@ fn kind(shape: Shape) -> MediaKind {
     }
 }
 
-async fn connect_publisher(task: &Task, server: &Server) -> Result<Peer, Failure> {
+async fn connect_publisher(
+    task: &Task,
+    server: &Server,
+    tap: Option<Arc<Tap>>,
+) -> Result<Peer, Failure> {
     let mut peer = Peer::bind(task.address, &Arc::default()).await?;
+    if let Some(tap) = tap {
+        peer.tap(tap);
+    }
     match server {
         Server::Floor { .. } => return Err("the floor has no connections".into()),
         Server::Grove(orders) => {
@@ -345,7 +376,7 @@ async fn rise(peer: &mut Peer) -> Result<(), Failure> {
 
 /// Receives through a connection until the end.
 async fn receive(
-    mut peer: Peer,
+    peer: &mut Peer,
     server: &Server,
     shape: Shape,
     clock: Clock,
@@ -387,13 +418,13 @@ async fn receive_plainly(
     arrivals: Arc<Arrivals>,
     clock: Clock,
     mut ending: watch::Receiver<bool>,
-) -> Result<Tally, Failure> {
+) -> Result<Option<Tally>, Failure> {
     let mut tally = Tally::default();
     let mut bytes = [0; 2048];
     loop {
         tokio::select! {
             ready = socket.readable() => ready?,
-            _ = ending.changed() => return Ok(tally),
+            _ = ending.changed() => return Ok(Some(tally)),
         }
         while let Ok(length) = socket.try_recv(&mut bytes) {
             arrivals.add(length);

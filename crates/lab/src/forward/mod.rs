@@ -6,7 +6,9 @@
 //! machine, so nothing leaves it. The kernel charges most of a receiver's wake-up to whoever sent: figures are for
 //! comparison within one run, never with a network card.
 
+pub(crate) mod faults;
 mod figures;
+mod flood;
 mod floor;
 mod janus;
 mod load;
@@ -15,12 +17,13 @@ mod relay;
 mod shape;
 mod tally;
 
-use crate::process::{Usage, run_time};
+use crate::process::{Usage, run_time, udp_drops};
 use crate::report::Report;
 use crate::svg::Panel;
 use crate::{Common, LabError};
 use clap::{Args, Subcommand, ValueEnum};
 use figures::Outcome;
+use flood::Fault;
 use shape::Shape;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -37,7 +40,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',')]
     only: Vec<Family>,
     /// Under which loads.
-    #[arg(long, value_delimiter = ',', default_values_t = Shape::value_variants().to_vec(), value_enum)]
+    #[arg(long, value_delimiter = ',', default_values_t = Shape::COMPARED, value_enum)]
     shape: Vec<Shape>,
     /// How long is counted, seconds.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -126,6 +129,8 @@ pub struct LoadArgs {
     seconds: u64,
     address: IpAddr,
     control: SocketAddr,
+    #[arg(long)]
+    fault: Option<Fault>,
 }
 
 /// Run a part.
@@ -145,6 +150,7 @@ pub fn run_part(part: &Part) -> Result<(), LabError> {
         Part::Load(args) => load::run(&load::Task {
             subject: args.subject,
             shape: args.shape,
+            fault: args.fault,
             seconds: args.seconds,
             address: args.address,
             control: args.control,
@@ -174,7 +180,7 @@ pub fn run(options: &Options) -> Result<(Report, Vec<Panel>), LabError> {
     for _ in 0..options.rounds {
         for (at, &shape) in options.shape.iter().enumerate() {
             for &subject in &subjects {
-                let outcome = measure(subject, shape, options.seconds, address)?;
+                let outcome = measure(subject, shape, None, options.seconds, address)?;
                 eprintln!(
                     "{}",
                     figures::row(&figures::cells(subject, shape, &outcome))
@@ -320,6 +326,7 @@ impl Server {
 fn measure(
     subject: Subject,
     shape: Shape,
+    fault: Option<Fault>,
     seconds: u64,
     address: IpAddr,
 ) -> Result<Outcome, LabError> {
@@ -334,19 +341,23 @@ fn measure(
     let before = rss()?;
     let value = |value: &dyn ToString| value.to_string();
     let named = subject.to_possible_value().expect("none is skipped");
-    let mut load = Own::start(&[
+    let mut arguments = vec![
         "load".to_owned(),
         named.get_name().to_owned(),
         shape.name().to_owned(),
         value(&seconds),
         value(&address),
         value(&server.control()),
-    ])?;
+    ];
+    if let Some(fault) = fault.and_then(|fault| fault.to_possible_value()) {
+        arguments.push(format!("--fault={}", fault.get_name()));
+    }
+    let mut load = Own::start(&arguments)?;
     let word = load.line()?;
-    let start = cpu()?;
+    let (start, begun, room) = (cpu()?, rss()?, udp_drops(server.pid()));
     let second = load.line()?;
     let used = cpu()? - start;
-    let after = rss()?;
+    let (after, dropped) = (rss()?, udp_drops(server.pid()) - room);
     if (word.as_str(), second.as_str()) != (BEGIN, END) {
         return Err(LabError::CannotRun(format!(
             "the load said {word}, {second}"
@@ -358,6 +369,8 @@ fn measure(
         cpu: used,
         seconds: seconds as f64,
         rss: (before, after),
+        rss_begun: begun,
+        dropped,
         count,
     })
 }

@@ -19,6 +19,7 @@ use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 use tokio::net::UdpSocket;
 use tokio::time::sleep_until;
 
+use super::flood::Tap;
 use super::shape::Shape;
 
 /// What str0m offers for VP8 and Opus.
@@ -82,6 +83,7 @@ pub(crate) struct Peer {
     open: bool,
     seq: u64,
     arrivals: Arc<Arrivals>,
+    tap: Option<Arc<Tap>>,
 }
 
 fn crypto() -> Arc<CryptoProvider> {
@@ -118,7 +120,13 @@ impl Peer {
             open: false,
             seq: 0,
             arrivals: Arc::clone(arrivals),
+            tap: None,
         })
+    }
+
+    /// Whatever it sends is noted there from now on.
+    pub(crate) fn tap(&mut self, tap: Arc<Tap>) {
+        self.tap = Some(tap);
     }
 
     /// Offers the control channel of a relay's link, if wanted, and a part for each of `kinds`. A peer that sends does so on
@@ -251,6 +259,9 @@ impl Peer {
                 Output::Transmit(t) => {
                     // What the kernel does not take is lost, as on any network.
                     let _ = self.socket.try_send_to(&t.contents, t.destination);
+                    if let Some(tap) = &self.tap {
+                        tap.note(&t.contents, t.destination, &self.socket)?;
+                    }
                 }
                 Output::Event(event) => match event {
                     Event::Connected => self.connected = true,

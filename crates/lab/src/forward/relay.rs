@@ -22,6 +22,8 @@ const SELF: Node = 65_535;
 enum Order {
     /// A link with this peer, who offers.
     Link { peer: Node, sdp: String },
+    /// A link with this peer whose socket takes nothing.
+    Stuck { peer: Node },
     /// The stream of `from` goes to each of `to`.
     Feed {
         from: Node,
@@ -56,12 +58,18 @@ pub(crate) async fn serve(address: IpAddr) -> io::Result<()> {
     println!("{}", listener.local_addr()?);
     let (read, mut write) = listener.accept().await?.0.into_split();
     let mut orders = BufReader::new(read).lines();
+    let mut stuck = Vec::new();
     loop {
         let news = tokio::select! {
             line = orders.next_line() => match line? {
                 None => return Ok(()),
                 Some(line) => {
-                    obey(&handle, serde_json::from_str(&line)?);
+                    let order = serde_json::from_str(&line)?;
+                    obey(&handle, &order);
+                    if let Order::Stuck { peer } = order {
+                        let link = handle.attach(token(peer)).await;
+                        stuck.push(link.map_err(io::Error::other)?);
+                    }
                     continue;
                 }
             },
@@ -77,23 +85,27 @@ pub(crate) async fn serve(address: IpAddr) -> io::Result<()> {
     }
 }
 
-fn obey(handle: &Handle, order: Order) {
-    match order {
-        Order::Link { peer, sdp } => {
-            handle.command(Command::Link {
-                room: ROOM,
-                peer,
-                token: token(peer),
-            });
+fn obey(handle: &Handle, order: &Order) {
+    let link = |peer| {
+        handle.command(Command::Link {
+            room: ROOM,
+            peer,
+            token: token(peer),
+        });
+    };
+    match *order {
+        Order::Link { peer, ref sdp } => {
+            link(peer);
             handle.command(Command::Offer {
                 room: ROOM,
                 peer,
-                sdp,
+                sdp: sdp.clone(),
             });
         }
+        Order::Stuck { peer } => link(peer),
         Order::Feed {
             from,
-            to,
+            ref to,
             audio,
             rate_bps,
         } => {
@@ -105,7 +117,7 @@ fn obey(handle: &Handle, order: Order) {
                 parent: from,
                 layers,
             });
-            for child in to {
+            for &child in to {
                 handle.command(Command::Feed {
                     room: ROOM,
                     stream,
@@ -193,6 +205,11 @@ impl Orders {
             rate_bps,
         })
         .await
+    }
+
+    /// A link with this peer whose socket takes nothing.
+    pub(crate) async fn stuck(&self, peer: Node) -> io::Result<()> {
+        self.give(&Order::Stuck { peer }).await
     }
 
     /// Links that the relay gave up.

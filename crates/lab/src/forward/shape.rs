@@ -25,6 +25,8 @@ pub(crate) const TAG: usize = 16;
 /// A load by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Shape {
+    /// 1 -> 20, 30 pictures a second of 4 packets.
+    Video20,
     /// 1 -> 50, 30 pictures a second of 10 packets.
     Video50,
     /// 1 -> 200, 30 pictures a second of 4 packets.
@@ -36,9 +38,14 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
+    /// What `forward` measures unless it is told.
+    pub(crate) const COMPARED: [Self; 4] =
+        [Self::Video50, Self::Video200, Self::Audio50, Self::Audio200];
+
     /// As on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Shape::Video20 => "video20",
             Shape::Video50 => "video50",
             Shape::Video200 => "video200",
             Shape::Audio50 => "audio50",
@@ -48,6 +55,7 @@ impl Shape {
 
     pub(crate) fn receivers(self) -> usize {
         match self {
+            Shape::Video20 => 20,
             Shape::Video50 | Shape::Audio50 => 50,
             Shape::Video200 | Shape::Audio200 => 200,
         }
@@ -65,7 +73,7 @@ impl Shape {
     pub(crate) fn packets(self) -> usize {
         match self {
             Shape::Video50 => 10,
-            Shape::Video200 => 4,
+            Shape::Video20 | Shape::Video200 => 4,
             Shape::Audio50 | Shape::Audio200 => 1,
         }
     }

@@ -71,6 +71,8 @@ pub(crate) struct Count {
     pub delays_ms: Vec<f64>,
     /// Links that the server gave up meanwhile.
     pub links_lost: usize,
+    /// Datagrams that were sent beside the call meanwhile.
+    pub flooded: u64,
 }
 
 impl Count {

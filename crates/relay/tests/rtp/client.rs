@@ -150,12 +150,12 @@ impl Client {
             Event::Connected => self.connected = true,
             Event::ChannelOpen(..) => self.open = true,
             Event::ChannelData(data) => {
-                self.control
-                    .push(String::from_utf8(data.data).expect("text"));
-            }
-            Event::KeyframeRequest(_) => {
-                self.asked += 1;
-                self.want_key = true;
+                let text = String::from_utf8(data.data).expect("text");
+                if text.starts_with(r#"{"t":"key""#) {
+                    self.asked += 1;
+                    self.want_key = true;
+                }
+                self.control.push(text);
             }
             Event::RtpPacket(packet) => {
                 let mut api = self.rtc.direct_api();

@@ -27,6 +27,8 @@ pub struct Browser {
     pub socket: UdpSocket,
     pub local: SocketAddr,
     pub beats: u32,
+    /// Its datagrams, all of them.
+    pub sent: Vec<Vec<u8>>,
 }
 
 /// A browser that waits for its answer.
@@ -40,6 +42,8 @@ pub struct Call {
     pub sealed: Sealed,
     pub heard: Vec<Event>,
     pub ticks: u64,
+    /// Cameras and microphones are off.
+    pub quiet: bool,
 }
 
 impl Call {
@@ -57,6 +61,7 @@ impl Call {
             sealed: Sealed::new(),
             heard: Vec::new(),
             ticks: 0,
+            quiet: false,
         };
         call.order(Command::Enter {
             room: ROOM,
@@ -99,6 +104,7 @@ impl Call {
             socket,
             local,
             beats: 0,
+            sent: Vec::new(),
         };
         ((browser, pending), answer)
     }
@@ -157,10 +163,10 @@ impl Call {
                 browser.beat();
             }
             let now = Instant::now();
-            if self.ticks.is_multiple_of(4) {
+            if !self.quiet && self.ticks.is_multiple_of(4) {
                 browser.client.send_sound(now, &mut self.sealed);
             }
-            if self.ticks.is_multiple_of(7) {
+            if !self.quiet && self.ticks.is_multiple_of(7) {
                 browser.client.send_picture(2, now, &mut self.sealed);
             }
             browser.poll();
@@ -205,6 +211,7 @@ impl Browser {
             match self.client.rtc.poll_output() {
                 Ok(str0m::Output::Transmit(t)) => {
                     let _ = self.socket.try_send_to(&t.contents, t.destination);
+                    self.sent.push(t.contents.to_vec());
                 }
                 Ok(str0m::Output::Event(event)) => self.client.note(event),
                 Ok(str0m::Output::Timeout(_)) | Err(_) => return,
