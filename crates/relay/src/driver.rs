@@ -321,6 +321,12 @@ impl Driver {
                     None => std::future::pending().await,
                 }
             };
+            let writable = async {
+                match &self.port {
+                    Some(port) => port.writable().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(message) => {
@@ -332,6 +338,14 @@ impl Driver {
                 () = datagrams => {
                     self.woke = Instant::now();
                     self.take();
+                }
+                () = writable => {
+                    self.woke = Instant::now();
+                    self.guarded(|driver| {
+                        if let Some(port) = &mut driver.port {
+                            port.resume();
+                        }
+                    });
                 }
                 () = sleep_until(wake) => self.woke = Instant::now(),
             }
@@ -353,7 +367,9 @@ impl Driver {
                 stats_at = done + STATS_EVERY;
                 self.tell_load(done);
                 self.flush();
-                self.publish.send_replace(self.relay.stats(now));
+                let mut stats = self.relay.stats(now);
+                stats.counters.datagrams_unsent = self.port.as_ref().map_or(0, Port::unsent);
+                self.publish.send_replace(stats);
             }
         }
     }
