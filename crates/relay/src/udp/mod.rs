@@ -309,10 +309,14 @@ impl Port {
             Command::Feed { room, child, .. } | Command::Release { room, child, .. } => {
                 self.demand((room, child), relay);
             }
-            Command::Enter { .. }
-            | Command::Offer { .. }
-            | Command::Parent { .. }
-            | Command::Forget { .. } => {}
+            Command::Forget { room, .. } => {
+                let of = self.entries.range((room, Node::MIN, 0)..);
+                let of = of.map(|(&key, _)| key).take_while(|key| key.0 == room);
+                for key in of.collect::<Vec<_>>() {
+                    self.demand_of(key, relay);
+                }
+            }
+            Command::Enter { .. } | Command::Offer { .. } | Command::Parent { .. } => {}
         }
     }
 

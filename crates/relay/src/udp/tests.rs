@@ -9,6 +9,7 @@ use str0m::channel::ChannelConfig;
 use str0m::{Candidate, Rtc, RtcConfig};
 
 use super::*;
+use crate::command::{Layers, Stream};
 use crate::relay::Settings;
 
 const ROOM: Room = 1;
@@ -174,4 +175,48 @@ async fn links_of_a_full_socket_are_not_polled_and_then_in_the_order_in_which_th
     world.poll();
     assert!(world.port.touched.is_empty());
     assert_eq!(waits(&world), 0);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_forgotten_is_wanted_of_no_link_any_more() {
+    let mut world = World::new(3);
+    let streams = [Stream::new(9, 0), Stream::new(9, 1)];
+    let (room, layers, rate_bps) = (ROOM, Layers(1), 1_000_000);
+    let (keys, now) = (world.peers.iter().map(|browser| browser.key), world.now);
+    let keys: Vec<Key> = keys.collect();
+    // The last is not open yet.
+    for &key in &keys[..2] {
+        let World { port, relay, .. } = &mut world;
+        port.note(key, LinkEvent::Open, relay, now);
+        for stream in streams {
+            let child = key.1;
+            world.order(Command::Parent {
+                room,
+                stream,
+                parent: 9,
+                layers,
+            });
+            world.order(Command::Feed {
+                room,
+                stream,
+                child,
+                layers,
+                rate_bps,
+            });
+        }
+    }
+    let demand = |world: &World| {
+        let of = |key| world.port.entries[key].demand;
+        keys.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        demand(&world),
+        [Some((2, 2 * rate_bps)), Some((2, 2 * rate_bps)), None]
+    );
+    let stream = streams[0];
+    world.order(Command::Forget { room, stream });
+    assert_eq!(
+        demand(&world),
+        [Some((1, rate_bps)), Some((1, rate_bps)), None]
+    );
 }
