@@ -321,6 +321,12 @@ impl Driver {
                     None => std::future::pending().await,
                 }
             };
+            let writable = async {
+                match &self.port {
+                    Some(port) => port.writable().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(message) => {
@@ -332,6 +338,14 @@ impl Driver {
                 () = datagrams => {
                     self.woke = Instant::now();
                     self.take();
+                }
+                () = writable => {
+                    self.woke = Instant::now();
+                    self.guarded(|driver| {
+                        if let Some(port) = &mut driver.port {
+                            port.resume();
+                        }
+                    });
                 }
                 () = sleep_until(wake) => self.woke = Instant::now(),
             }
@@ -353,7 +367,9 @@ impl Driver {
                 stats_at = done + STATS_EVERY;
                 self.tell_load(done);
                 self.flush();
-                self.publish.send_replace(self.relay.stats(now));
+                let mut stats = self.relay.stats(now);
+                stats.counters.datagrams_unsent = self.port.as_ref().map_or(0, Port::unsent);
+                self.publish.send_replace(stats);
             }
         }
     }
@@ -380,9 +396,10 @@ impl Driver {
     }
 
     fn both(&self) -> Now {
+        let now = Instant::now();
         Now {
-            instant: Instant::now().into_std(),
-            micros: self.now(),
+            instant: now.into_std(),
+            micros: (now - self.started).as_micros() as Micros,
         }
     }
 
@@ -408,7 +425,7 @@ impl Driver {
         };
         port.datagram(&datagram, now);
         // At once, each: a link's own messages stay in order, and no queue of its grows.
-        self.poll_port();
+        port.poll(&mut self.relay, now);
         true
     }
 
@@ -558,18 +575,19 @@ impl Driver {
     }
 
     fn flush_core(&mut self) {
+        // One moment for all: a frame to many children is many messages, and their datagrams leave later anyway.
+        let now = self.both();
         while let Some(output) = self.relay.poll_output() {
             match output {
                 Output::Event(event) => {
                     let _ = self.events.send(event);
                 }
-                Output::Send(link, message) => self.send(link, message),
+                Output::Send(link, message) => self.send(link, message, now),
             }
         }
     }
 
-    fn send(&mut self, link: Link, message: Outgoing) {
-        let now = self.both();
+    fn send(&mut self, link: Link, message: Outgoing, now: Now) {
         let message = match &mut self.port {
             Some(port) => port.send(link, message, &mut self.relay, now),
             None => Some(message),

@@ -204,4 +204,6 @@ pub struct Counters {
     pub overloaded: u64,
     /// Edges that lost a layer because the relay had too much to do.
     pub shed: u64,
+    /// Datagrams of links by RTP that never left: too much stood before the socket, or there was no way to the browser.
+    pub datagrams_unsent: u64,
 }

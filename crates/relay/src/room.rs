@@ -22,7 +22,8 @@ use crate::lane::Lane;
 use crate::link::LinkState;
 use crate::meter::Bucket;
 use crate::relay::{Close, Link, MAX_FRAME_BYTES, MAX_SOUND_BYTES, Micros, Reason};
-use crate::stream::{Edge, GRACE, Parent, StreamState};
+use crate::stream::{Edge, GRACE, Parent, SOUND_HEADERS, StreamState};
+use crate::tend::Fitted;
 
 /// How long a link that was ordered may take to open. As long as browsers try.
 const OPEN_WITHIN: Micros = 15_000 * MS;
@@ -49,6 +50,7 @@ pub(crate) struct Peer {
     /// The link was open once.
     pub was_up: bool,
     attaches: Bucket,
+    pub fitted: Fitted,
     pub timer: Timer,
 }
 
@@ -62,6 +64,7 @@ impl Peer {
             expected_by: None,
             was_up: false,
             attaches: Bucket::new(ATTACHES_PER_S, ATTACH_BURST, now),
+            fitted: Fitted::default(),
             timer: Timer::default(),
         }
     }
@@ -461,6 +464,9 @@ impl RoomState {
             return;
         }
         stream.rate.add(sealed.len(), now);
+        if track == Track::Audio {
+            stream.sound.add(sealed.len() + SOUND_HEADERS, now);
+        }
         if stream.arrive(track, &header, now) == Verdict::Duplicate {
             counters.duplicates += 1;
         } else {

@@ -24,6 +24,8 @@ const KEYS_PER_S: f64 = 1.0;
 /// before all pictures and whatever the budget says, so this is what keeps one sender from stopping everybody's pictures.
 const SOUND_BYTES_PER_S: f64 = 32_000.0;
 const SOUND_PACKETS_PER_S: f64 = 200.0;
+/// What a packet of sound takes beside its frame by RTP: headers of IP, UDP and RTP with an extension, and the seal.
+pub(crate) const SOUND_HEADERS: usize = 64;
 /// Pictures of one stream: 120 per second in each layer, and a second's worth at once after a stall.
 const PICTURES_PER_S: f64 = 120.0 * Layers::MAX as f64;
 /// Sound at least so loud is speech: RFC 6464, decibels below the loudest. A quiet room stands at 60 and more.
@@ -159,6 +161,8 @@ pub(crate) struct StreamState {
     sound_packets: Bucket,
     pictures: Bucket,
     pub rate: Rate,
+    /// Of its sound, as it leaves by RTP.
+    pub sound: Rate,
     /// Of the pictures of each layer, for what it takes to go on: a key frame counts as one of the others.
     pub rates: [Rate; Layers::MAX as usize],
     /// What a delta frame of each layer has lately, bytes, and when the last one came.
@@ -190,6 +194,7 @@ impl StreamState {
             sound_packets: Bucket::new(SOUND_PACKETS_PER_S, SOUND_PACKETS_PER_S, now),
             pictures: Bucket::new(PICTURES_PER_S, PICTURES_PER_S, now),
             rate: Rate::default(),
+            sound: Rate::default(),
             rates: Default::default(),
             deltas: Default::default(),
             delay: Delay::default(),

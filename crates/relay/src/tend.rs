@@ -8,21 +8,24 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::Micros;
-use crate::command::{Node, Stream};
+use crate::command::{Layers, Node, Stream};
 use crate::common::{Common, Owner};
 use crate::control::{Control, MAX_NUMBERS};
 use crate::edges::{begin, choose, source};
 use crate::event::{EdgeReport, Event, LinkReport, Lost, Report};
 use crate::frame::MS;
-use crate::link::LinkState;
-use crate::relay::{Close, Reason};
+use crate::relay::{Close, Link, Reason};
 use crate::room::RoomState;
 use crate::stream::{Edge, FIT_AGAIN, FIT_LATEST, StreamState};
 
 /// How long a parent waits for the child's `take` before it begins by itself.
 const TAKE_WAIT: Micros = 300 * MS;
-/// What sound may take of a link before pictures are fitted into it, bit/s per stream: with its packets' headers.
+/// What of a link is kept for sound before pictures are fitted into it is what its streams' sound takes, and this in any case,
+/// bit/s and streams: with its packets' headers. Who is silent takes next to nothing, and few speak at a time.
 const SOUND_BPS: f64 = 60_000.0;
+const TALKERS: usize = 2;
+/// How often pictures are fitted in anew while estimate, edges and layers are what they were: their rates move.
+const FIT: Micros = 100 * MS;
 /// A higher layer is begun with where there is room for so many times its rate, and goes on down to this share of it: the
 /// lane's own bounds see to what lasts.
 const FIT_UP: f64 = 1.25;
@@ -140,9 +143,16 @@ impl RoomState {
             Some(link) => (link.choked(now), link.drained(now)),
             None => return,
         };
-        let carries = peer.link.as_ref().and_then(LinkState::carries);
+        let carries = peer
+            .link
+            .as_ref()
+            .and_then(|link| Some((link.id, link.carries()?)));
         let mut refit: Vec<Stream> = Vec::new();
-        if let Some(bps) = carries {
+        if let Some((link, bps)) = carries
+            && peer
+                .fitted
+                .is_due((link, bps), &peer.edges, &self.streams, now)
+        {
             refit = fit(&mut peer.edges, &mut self.streams, bps, now);
         }
         let mut flush: Vec<Stream> = Vec::new();
@@ -317,6 +327,42 @@ impl RoomState {
     }
 }
 
+/// What a link's pictures were fitted to.
+#[derive(Debug, Default)]
+pub(crate) struct Fitted {
+    at: Micros,
+    /// With what it carries, bit/s.
+    link: Option<(Link, u64)>,
+    /// The layers that are ordered, and those that come.
+    edges: Vec<(Stream, Layers, Layers)>,
+}
+
+impl Fitted {
+    /// Are they to be fitted anew? Then they will be.
+    fn is_due(
+        &mut self,
+        link: (Link, u64),
+        edges: &BTreeMap<Stream, Edge>,
+        streams: &BTreeMap<Stream, StreamState>,
+        now: Micros,
+    ) -> bool {
+        let layers = edges.iter().map(|(&key, edge)| {
+            let comes = streams.get(&key).map_or(Layers::NONE, StreamState::alive);
+            (key, edge.layers, comes)
+        });
+        let same = self.link == Some(link)
+            && now.saturating_sub(self.at) < FIT
+            && layers.clone().eq(self.edges.iter().copied());
+        if !same {
+            self.at = now;
+            self.link = Some(link);
+            self.edges.clear();
+            self.edges.extend(layers);
+        }
+        !same
+    }
+}
+
 /// Shares what a link carries among its pictures: everybody the lowest layer, then higher ones as far as there is room, the
 /// edge with the largest allotment first. The edges for which that changed.
 fn fit(
@@ -325,7 +371,12 @@ fn fit(
     bps: u64,
     now: Micros,
 ) -> Vec<Stream> {
-    let mut room = bps as f64 - SOUND_BPS * edges.len() as f64;
+    let sound: u64 = edges
+        .keys()
+        .filter_map(|key| Some(streams.get_mut(key)?.sound.bps(now)))
+        .sum();
+    let talkers = edges.len().min(TALKERS);
+    let mut room = bps as f64 - (sound as f64).max(SOUND_BPS * talkers as f64);
     // What each would take, by the highest layer that it may have.
     let mut wishes = Vec::new();
     for (&key, edge) in edges.iter() {
@@ -382,4 +433,54 @@ fn fit(
 
 fn next_after(key: Option<Stream>) -> Stream {
     key.map_or(Stream(0), |Stream(n)| Stream(n.saturating_add(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Frame;
+    use crate::lane::Lane;
+    use crate::rtp::testing::header;
+    use bytes::Bytes;
+    use grove_frame::Kind;
+
+    #[test]
+    fn pictures_are_fitted_anew_when_estimate_edges_or_layers_change_else_each_tenth_of_a_second() {
+        let stream = |n| Stream::new(n, 0);
+        let edge = |layers| Edge::new(layers, Lane::new(1_000_000, 1 << 20, 0), 0);
+        let both = [1, 2].map(|n| (stream(n), StreamState::new(stream(n), 0)));
+        let mut streams = BTreeMap::from(both);
+        let mut edges = BTreeMap::from([(stream(1), edge(Layers(1)))]);
+        let mut fitted = Fitted::default();
+        let (mut now, mut link, mut bps) = (0, Link(1), 1_000_000);
+        let mut done = Vec::new();
+        for look in 0..40 {
+            now += LOOK;
+            match look {
+                13 => bps += 1,
+                16 => drop(edges.insert(stream(2), edge(Layers(1)))),
+                18 => drop(edges.insert(stream(2), edge(Layers(3)))),
+                20 => drop(edges.remove(&stream(1))),
+                23 => link = Link(2),
+                25 => {
+                    let header = header(
+                        0,
+                        0,
+                        Kind::Key {
+                            width: 64,
+                            height: 48,
+                        },
+                    );
+                    let (sealed, at) = (Bytes::from_static(&[0; 90]), now);
+                    let came = streams.get_mut(&stream(2)).expect("there");
+                    came.keep(&Frame { header, sealed, at });
+                }
+                _ => {}
+            }
+            if fitted.is_due((link, bps), &edges, &streams, now) {
+                done.push(look);
+            }
+        }
+        assert_eq!(done, [0, 10, 13, 16, 18, 20, 23, 25, 35]);
+    }
 }

@@ -61,6 +61,23 @@ fn the_edge_with_the_larger_allotment_gets_the_higher_layer_first() {
 }
 
 #[test]
+fn sound_takes_room_from_pictures_as_far_as_there_is_any() {
+    let high = |talkers: u16| {
+        let mut sim = call(&[(CAMERA, 2_000_000)], 2_300_000);
+        for node in 3..21 {
+            let mut small = Camera::new(Stream::new(node, 0), &[50]);
+            small.sound = node < 3 + talkers;
+            sim.root(small);
+            sim.feed(Stream::new(node, 0), 2, Layers(1), 100_000);
+        }
+        sim.run(10_000);
+        since(&sim, 8_000, CAMERA, 1)
+    };
+    assert!(high(0) > 50);
+    assert_eq!(high(18), 0);
+}
+
+#[test]
 fn no_more_is_handed_out_than_the_estimate_carries() {
     let mut sim = call(&[(CAMERA, 2_000_000)], 1_000_000);
     sim.run(10_000);

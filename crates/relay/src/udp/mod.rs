@@ -4,13 +4,20 @@
 //! A peer has one link at most, and only where one was ordered; its offer comes through whoever gives the orders, and is read
 //! beside the relay's task ([`offers`]). A further connection of a peer takes the place of the one that it has once it is open.
 //! Should a session panic, its link ends and no other.
+//!
+//! Links that have something to do are asked one after the other, in the order in which that came up; one whose socket is full
+//! waits ([`outbox`]).
 
 mod answers;
 mod inbox;
 mod offers;
+mod outbox;
 mod socket;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
@@ -21,10 +28,11 @@ pub(crate) use self::inbox::Datagram;
 use self::inbox::Inbox;
 use self::offers::{Offers, Outcome};
 pub(crate) use self::offers::{Read, Reading};
+use self::outbox::Outboxes;
 pub use self::socket::Udp;
 use crate::command::{Command, Node, Room, Token};
 use crate::relay::{Incoming, Input, Link, Micros, Outgoing, Relay};
-use crate::rtp::{Config, Demux, LinkEvent, Pool, Route, RtpLink, To, Todo};
+use crate::rtp::{Config, Demux, LinkEvent, Pool, Route, RtpLink, To, Todo, Way};
 
 /// What a link is believed to carry before it was measured, bit/s.
 const START_BPS: u64 = 3_000_000;
@@ -49,8 +57,29 @@ struct Entry {
     link: Option<Link>,
     due: Option<Instant>,
     open_by: Instant,
+    /// What it was told last: streams, and bit/s in all.
+    demand: Option<(usize, u64)>,
     /// When the core was told last that something came.
     heard_at: Micros,
+    /// It stands in [`Port::touched`].
+    touched: bool,
+    /// It waits for its socket.
+    waits: bool,
+    /// Datagrams came from it since it was last polled: it does not wait, since no queue of its is to grow.
+    came: bool,
+    /// By which socket the last datagrams went to it.
+    socket: Option<usize>,
+}
+
+/// Why a link is not polled on.
+#[derive(Debug)]
+enum Step {
+    /// Its socket is full.
+    Full,
+    Heard(SocketAddr),
+    Event(LinkEvent),
+    /// There is nothing to do until then.
+    Idle(Option<Instant>),
 }
 
 /// See the module.
@@ -58,6 +87,7 @@ struct Entry {
 pub(crate) struct Port {
     udp: Arc<Udp>,
     inbox: Inbox,
+    outboxes: Outboxes<Key>,
     /// What is being sent.
     out: Vec<u8>,
     demux: Demux<Key>,
@@ -68,8 +98,8 @@ pub(crate) struct Port {
     pending: BTreeMap<u64, Key>,
     by_link: HashMap<Link, Key>,
     due: BTreeSet<(Instant, Key)>,
-    /// To be polled.
-    touched: BTreeSet<Key>,
+    /// To be polled, who came first first.
+    touched: VecDeque<Key>,
     broken: Vec<Key>,
     answers: Answers,
     /// What the links have in the making.
@@ -79,6 +109,7 @@ pub(crate) struct Port {
 impl Port {
     pub(crate) fn new(udp: Arc<Udp>) -> Self {
         Self {
+            outboxes: Outboxes::new(Arc::clone(&udp)),
             udp,
             inbox: Inbox::default(),
             out: Vec::new(),
@@ -89,7 +120,7 @@ impl Port {
             pending: BTreeMap::new(),
             by_link: HashMap::new(),
             due: BTreeSet::new(),
-            touched: BTreeSet::new(),
+            touched: VecDeque::new(),
             broken: Vec::new(),
             answers: Answers::default(),
             making: Pool::default(),
@@ -110,6 +141,29 @@ impl Port {
             }
         })
         .await;
+    }
+
+    /// Waits until a socket that was full can send again: [`Port::resume`]. Losing the future loses nothing.
+    pub(crate) async fn writable(&self) {
+        std::future::poll_fn(|context| self.outboxes.poll_writable(context)).await;
+    }
+
+    /// Goes on where full sockets stopped it.
+    pub(crate) fn resume(&mut self) {
+        for key in self.outboxes.resume().into_iter().rev() {
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
+            entry.waits = false;
+            if !std::mem::replace(&mut entry.touched, true) {
+                self.touched.push_front(key);
+            }
+        }
+    }
+
+    /// Datagrams that never left.
+    pub(crate) fn unsent(&self) -> u64 {
+        self.outboxes.lost()
     }
 
     /// The next datagram that has come.
@@ -205,11 +259,16 @@ impl Port {
             link: None,
             due: None,
             open_by: now.instant + OPEN_WITHIN,
+            demand: None,
             heard_at: 0,
+            touched: true,
+            waits: false,
+            came: false,
+            socket: None,
         };
         self.entries.insert(key, entry);
         self.pending.insert(self.made, key);
-        self.touched.insert(key);
+        self.touched.push_back(key);
         true
     }
 
@@ -250,10 +309,14 @@ impl Port {
             Command::Feed { room, child, .. } | Command::Release { room, child, .. } => {
                 self.demand((room, child), relay);
             }
-            Command::Enter { .. }
-            | Command::Offer { .. }
-            | Command::Parent { .. }
-            | Command::Forget { .. } => {}
+            Command::Forget { room, .. } => {
+                let of = self.entries.range((room, Node::MIN, 0)..);
+                let of = of.map(|(&key, _)| key).take_while(|key| key.0 == room);
+                for key in of.collect::<Vec<_>>() {
+                    self.demand_of(key, relay);
+                }
+            }
+            Command::Enter { .. } | Command::Offer { .. } | Command::Parent { .. } => {}
         }
     }
 
@@ -265,8 +328,17 @@ impl Port {
         self.demand_of(key, relay);
     }
 
+    /// Tells a link what is wanted of it, if it is open and that has changed.
     fn demand_of(&mut self, key: Key, relay: &Relay) {
-        let (streams, bps) = relay.demand(key.0, key.1);
+        let demand = relay.demand(key.0, key.1);
+        let entry = self.entries.get_mut(&key);
+        let Some(entry) =
+            entry.filter(|entry| entry.link.is_some() && entry.demand != Some(demand))
+        else {
+            return;
+        };
+        entry.demand = Some(demand);
+        let (streams, bps) = demand;
         self.with(key, |rtp| {
             rtp.expect(streams);
             rtp.set_demand(bps);
@@ -287,11 +359,15 @@ impl Port {
             Route::Drop => {}
             Route::Answer(answer) => {
                 if self.answers.may(source.ip(), now.micros) {
+                    // A stranger's answer is not worth a place among what waits.
                     socket.send(*source, &answer, answer.len());
                 }
             }
             Route::Session(key) => {
                 let source = *source;
+                if let Some(entry) = self.entries.get_mut(&key) {
+                    entry.came = true;
+                }
                 self.with(key, |rtp| {
                     rtp.handle_datagram(source, bytes, now.instant);
                 });
@@ -350,30 +426,84 @@ impl Port {
                 self.remove(key, relay, now);
                 told = true;
             }
-            let Some(key) = self.touched.pop_first() else {
+            let Some(key) = self.touched.pop_front() else {
                 return told;
             };
-            let mut out = std::mem::take(&mut self.out);
-            while let Some(todo) = self.with(key, |rtp| rtp.poll(now.instant, &mut out)) {
-                match todo {
-                    Todo::Transmit { to, size } => self.transmit(key, to, &out, size),
-                    Todo::Heard(source) => {
-                        self.demux.heard(key, source, now.micros);
-                        self.hear(key, relay, now.micros);
-                    }
-                    Todo::Timeout(at) => {
-                        self.touched.remove(&key);
-                        self.wait(key, at);
-                        break;
-                    }
-                    Todo::Event(event) => {
-                        told = true;
-                        self.note(key, event, relay, now);
-                    }
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
+            entry.touched = false;
+            let socket = entry.socket.filter(|_| !entry.came);
+            match socket.filter(|&socket| !self.outboxes.is_free(socket)) {
+                Some(_) if entry.waits => {}
+                Some(socket) => {
+                    entry.waits = true;
+                    self.outboxes.wait(socket, key);
+                }
+                None => told |= self.serve(key, relay, now),
+            }
+        }
+    }
+
+    /// Carries out what one link wants done. True when the core was told something.
+    fn serve(&mut self, key: Key, relay: &mut Relay, now: Now) -> bool {
+        let mut told = false;
+        while let Some(step) = self.run(key, now) {
+            match step {
+                Step::Full => {
+                    // It had its share: it waits behind the others.
+                    self.touch(key);
+                    break;
+                }
+                Step::Heard(source) => {
+                    self.demux.heard(key, source, now.micros);
+                    self.hear(key, relay, now.micros);
+                }
+                Step::Event(event) => {
+                    told = true;
+                    self.note(key, event, relay, now);
+                }
+                Step::Idle(at) => {
+                    self.wait(key, at);
+                    break;
                 }
             }
-            self.out = out;
         }
+        told
+    }
+
+    /// Polls a link and sends what it has, until there is something else to do. `None`: it is not there, or it broke.
+    fn run(&mut self, key: Key, now: Now) -> Option<Step> {
+        let Self {
+            demux,
+            outboxes,
+            out,
+            ..
+        } = self;
+        let entry = self.entries.get_mut(&key)?;
+        let work = || loop {
+            match entry.rtp.poll(now.instant, out) {
+                Todo::Transmit { to, size } => {
+                    let way = way(demux, key, to, out.len());
+                    let socket = outboxes.send(way, out, size);
+                    entry.socket = socket.or(entry.socket);
+                    if !entry.came && socket.is_some_and(|socket| !outboxes.is_free(socket)) {
+                        return Step::Full;
+                    }
+                }
+                Todo::Heard(source) => return Step::Heard(source),
+                Todo::Event(event) => return Step::Event(event),
+                Todo::Timeout(at) => {
+                    entry.came = false;
+                    return Step::Idle(at);
+                }
+            }
+        };
+        let done = catch_unwind(AssertUnwindSafe(work));
+        if done.is_err() {
+            self.broken.push(key);
+        }
+        done.ok()
     }
 
     /// Something authentic came: the core is told, each [`HEARD`] at most.
@@ -420,7 +550,6 @@ impl Port {
 
     /// Ends a link, with a goodbye to the browser, and tells the core.
     fn remove(&mut self, key: Key, relay: &mut Relay, now: Now) {
-        self.touched.remove(&key);
         self.pending.remove(&key.2);
         let Some(mut entry) = self.entries.remove(&key) else {
             return;
@@ -436,23 +565,11 @@ impl Port {
         let last = catch_unwind(AssertUnwindSafe(|| entry.rtp.farewell(now.instant)));
         for (todo, datagrams) in last.unwrap_or_default() {
             if let Todo::Transmit { to, size } = todo {
-                self.transmit(key, to, &datagrams, size);
+                let way = way(&mut self.demux, key, to, datagrams.len());
+                self.outboxes.send(way, &datagrams, size);
             }
         }
         self.demux.remove(key);
-    }
-
-    fn transmit(&mut self, key: Key, to: To, datagrams: &[u8], size: usize) {
-        let way = match to {
-            To::Address(remote) => self.demux.way(key, remote),
-            To::Path => self.demux.path(key, datagrams.len()),
-        };
-        let mut sockets = self.udp.sockets.iter();
-        if let Some((local, remote)) = way
-            && let Some(socket) = sockets.find(|socket| socket.local == local)
-        {
-            socket.send(remote, datagrams, size);
-        }
     }
 
     fn wait(&mut self, key: Key, at: Option<Instant>) {
@@ -461,6 +578,9 @@ impl Port {
         };
         let open_by = entry.link.is_none().then_some(entry.open_by);
         let at = [at, open_by].into_iter().flatten().min();
+        if entry.due == at {
+            return;
+        }
         if let Some(former) = std::mem::replace(&mut entry.due, at) {
             self.due.remove(&(former, key));
         }
@@ -470,12 +590,29 @@ impl Port {
     /// Lends a link out, and has it polled. `None`: there is none, or it broke.
     fn with<T>(&mut self, key: Key, work: impl FnOnce(&mut RtpLink) -> T) -> Option<T> {
         let entry = self.entries.get_mut(&key)?;
-        self.touched.insert(key);
         let done = catch_unwind(AssertUnwindSafe(|| work(&mut entry.rtp)));
         if done.is_err() {
             self.broken.push(key);
         }
+        self.touch(key);
         done.ok()
+    }
+
+    /// Has a link polled, behind those that are to be.
+    fn touch(&mut self, key: Key) {
+        if let Some(entry) = self.entries.get_mut(&key)
+            && !std::mem::replace(&mut entry.touched, true)
+        {
+            self.touched.push_back(key);
+        }
+    }
+}
+
+/// How so many bytes go to the browser of a link.
+fn way(demux: &mut Demux<Key>, key: Key, to: To, bytes: usize) -> Option<Way> {
+    match to {
+        To::Address(remote) => demux.way(key, remote),
+        To::Path => demux.path(key, bytes),
     }
 }
 

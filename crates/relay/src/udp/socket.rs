@@ -1,7 +1,6 @@
 //! The sockets of the UDP port: one port number on each of the machine's addresses, a socket each, so that an answer leaves from
-//! where the question came to. They never wait to send: what the kernel does not take is lost, as on any network, and repaired
-//! by RTP. The packets of a frame leave in one system call, and what has come is taken in batches (segmentation offload, where
-//! the kernel has it).
+//! where the question came to. What the kernel does not take stands in an [`super::outbox`]; none of it waits here. The packets
+//! of a frame leave in one system call, and what has come is taken in batches (segmentation offload, where the kernel has it).
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
@@ -46,9 +45,11 @@ impl Socket {
         })
     }
 
-    /// Sends datagrams of `size` bytes each, the last may be shorter.
-    pub(super) fn send(&self, destination: SocketAddr, datagrams: &[u8], size: usize) {
-        for batch in datagrams.chunks(size * self.state.max_gso_segments()) {
+    /// Sends datagrams of `size` bytes each, the last may be shorter. How many bytes the kernel has taken: all, or its buffer is
+    /// full. What fails otherwise is lost, as on any network.
+    pub(super) fn send(&self, destination: SocketAddr, datagrams: &[u8], size: usize) -> usize {
+        let mut taken = 0;
+        for batch in datagrams.chunks(size.max(1) * self.state.max_gso_segments()) {
             let transmit = Transmit {
                 destination,
                 ecn: None,
@@ -56,10 +57,15 @@ impl Socket {
                 segment_size: (batch.len() > size).then_some(size),
                 src_ip: None,
             };
-            let _ = self.socket.try_io(Interest::WRITABLE, || {
+            let sent = self.socket.try_io(Interest::WRITABLE, || {
                 self.state.try_send((&self.socket).into(), &transmit)
             });
+            if sent.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                break;
+            }
+            taken += batch.len();
         }
+        taken
     }
 
     /// Takes as much as one system call gives: how many buffers it filled.
