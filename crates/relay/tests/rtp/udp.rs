@@ -197,7 +197,11 @@ impl Browser {
                 self.local,
                 &bytes[..length],
             );
-            let input = str0m::Input::Receive(rtc_now, receive.expect("a datagram"));
+            // An answer to a plain STUN request is for whoever made the request.
+            let Ok(receive) = receive else {
+                continue;
+            };
+            let input = str0m::Input::Receive(rtc_now, receive);
             self.client.rtc.handle_input(input).expect("well-formed");
             self.drain();
         }
