@@ -48,4 +48,4 @@ pub use relay::{
     Close, Deadline, Incoming, Input, Link, MAX_FRAME_BYTES, Micros, Outgoing, Output, Reason,
     Refused, Relay, Settings,
 };
-pub use udp::Udp;
+pub use udp::{Buffers, Udp};

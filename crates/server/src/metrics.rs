@@ -249,6 +249,11 @@ impl Collector for Forwarded {
                 counted.stuck,
             ),
             (
+                "relay_datagrams_unsent",
+                "Datagrams that never left the relay's UDP port",
+                counted.datagrams_unsent,
+            ),
+            (
                 "relay_layers_shed",
                 "Edges that lost a layer because the relay had too much to do",
                 counted.shed,

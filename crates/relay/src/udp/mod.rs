@@ -29,7 +29,7 @@ use self::inbox::Inbox;
 use self::offers::{Offers, Outcome};
 pub(crate) use self::offers::{Read, Reading};
 use self::outbox::Outboxes;
-pub use self::socket::Udp;
+pub use self::socket::{Buffers, Udp};
 use crate::command::{Command, Node, Room, Token};
 use crate::relay::{Incoming, Input, Link, Micros, Outgoing, Relay};
 use crate::rtp::{Config, Demux, LinkEvent, Pool, Route, RtpLink, To, Todo, Way};

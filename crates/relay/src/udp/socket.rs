@@ -12,7 +12,8 @@ use tokio::net::UdpSocket;
 /// Buffers filled by one system call, and the bytes of each: the kernel puts datagrams of one sender together.
 pub(super) const BUFFERS: usize = 16;
 pub(super) const BUFFER: usize = 1 << 16;
-/// What the kernel is asked to hold of datagrams for us, either way: 30 ms at 1 Gbit/s. It gives less to whom it does not trust.
+/// What the kernel is asked to hold of datagrams for us, either way: 30 ms at 1 Gbit/s. It gives no more than the system allows
+/// (`net.core.wmem_max` and `net.core.rmem_max`, 208 KiB where nobody has changed them).
 const KERNEL_BUFFER: usize = 4 << 20;
 
 /// The relay's UDP port, bound.
@@ -28,20 +29,51 @@ pub(super) struct Socket {
     pub(super) local: SocketAddr,
     pub(super) socket: UdpSocket,
     state: UdpSocketState,
+    buffers: Buffers,
+}
+
+/// What the kernel holds of datagrams for the port, bytes of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Buffers {
+    /// What it was asked for, each way.
+    pub asked: usize,
+    /// What it gave of that for sending.
+    pub send: usize,
+    /// And for what comes.
+    pub receive: usize,
+}
+
+impl Buffers {
+    /// Is that less than it was asked for?
+    pub fn are_small(&self) -> bool {
+        self.send.min(self.receive) < self.asked
+    }
 }
 
 impl Socket {
     pub(super) fn bind(address: (IpAddr, u16)) -> io::Result<Self> {
+        Self::with_buffers(address, KERNEL_BUFFER)
+    }
+
+    fn with_buffers(address: (IpAddr, u16), asked: usize) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(address)?;
         let state = UdpSocketState::new((&socket).into())?;
         // Less than asked for is no reason to go without.
-        let _ = state.set_send_buffer_size((&socket).into(), KERNEL_BUFFER);
-        let _ = state.set_recv_buffer_size((&socket).into(), KERNEL_BUFFER);
+        let _ = state.set_send_buffer_size((&socket).into(), asked);
+        let _ = state.set_recv_buffer_size((&socket).into(), asked);
+        // Linux says twice what it was asked for: the other half is for its own bookkeeping.
+        let said = if cfg!(target_os = "linux") { 2 } else { 1 };
+        let buffers = Buffers {
+            asked,
+            send: state.send_buffer_size((&socket).into())? / said,
+            receive: state.recv_buffer_size((&socket).into())? / said,
+        };
         socket.set_nonblocking(true)?;
         Ok(Self {
             local: socket.local_addr()?,
             socket: UdpSocket::from_std(socket)?,
             state,
+            buffers,
         })
     }
 
@@ -121,8 +153,33 @@ impl Udp {
         &self.refused
     }
 
+    /// What the kernel holds of datagrams: too little, and a frame to many receivers leaves in several goes, and what comes at
+    /// once may be lost.
+    pub fn buffers(&self) -> Option<Buffers> {
+        self.sockets.first().map(|socket| socket.buffers)
+    }
+
     /// Where browsers are told to send to.
     pub fn candidates(&self) -> &[SocketAddr] {
         &self.candidates
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[tokio::test]
+    async fn a_buffer_smaller_than_asked_for_is_told() {
+        let of = |asked| {
+            let address = (Ipv4Addr::LOCALHOST.into(), 0);
+            let socket = Socket::with_buffers(address, asked).expect("a port");
+            socket.buffers
+        };
+        let granted = of(64 << 10);
+        assert_eq!((granted.send, granted.receive), (64 << 10, 64 << 10));
+        assert!(!granted.are_small());
+        assert!(of(1 << 30).are_small());
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::config::{self, Config};
 use crate::tls;
-use grove_relay::Udp;
+use grove_relay::{Buffers, Udp};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -22,6 +22,14 @@ pub fn bind(config: &Config, address: SocketAddr) -> Result<Option<Udp>, (Socket
     let udp = Udp::bind(&addresses, listen.port()).map_err(|error| (listen, error))?;
     for (address, error) in udp.refused() {
         tracing::warn!(%address, %error, "no media by UDP at this address");
+    }
+    if let Some(buffers) = udp.buffers().filter(Buffers::are_small) {
+        tracing::warn!(
+            asked = buffers.asked,
+            send = buffers.send,
+            receive = buffers.receive,
+            "the system gives the UDP port small buffers; net.core.wmem_max and net.core.rmem_max change that"
+        );
     }
     let bound = udp.candidates();
     let port = bound.first().map_or(0, SocketAddr::port);
