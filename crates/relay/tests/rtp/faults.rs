@@ -2,7 +2,8 @@
 //! call's own datagrams again and bent, handshakes and checks of nobody, and receivers that read no more.
 //!
 //! Relay, browsers and the flood take turns on one thread, and a turn's flood is less than what the kernel holds for the
-//! port: so no machine is too busy for every frame to come, and every frame is what is asked for.
+//! port: so every frame is asked for, whatever else the machine does, but for pictures that the relay says it left out: one
+//! that gets too little of the processor does that, as on a narrow link.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -128,8 +129,9 @@ fn next(call: &Call, from: Node, layer: u8) -> u32 {
     call.sealed.range(of).last().map_or(0, |(id, _)| id.2 + 1)
 }
 
-/// Whatever `from` has sealed since then came, once and in order. A picture may come in either layer.
-fn assert_whole(call: &Call, at: &Browser, from: Node, since: &Since) {
+/// Whatever `from` has sealed since then came, once and in order: all sound, and of the pictures all but so many as are
+/// returned. A picture may come in either layer.
+fn assert_whole(call: &Call, at: &Browser, from: Node, since: &Since) -> u64 {
     let came = received(call, at, from);
     let numbers = |layer: u8| -> Vec<u32> {
         let of = came.iter().filter(|id| id.0 == layer).map(|id| id.1);
@@ -146,8 +148,10 @@ fn assert_whole(call: &Call, at: &Browser, from: Node, since: &Since) {
     let mut either = [low, high].concat();
     either.sort_unstable();
     either.dedup();
-    assert_eq!(either, all(0), "pictures of {from}");
     assert_eq!(at.client.twice, 0, "a number has one packet");
+    let missing = all(0).len() - either.len();
+    assert!(missing < all(0).len(), "no picture of {from}");
+    missing as u64
 }
 
 /// Cameras go off, and what is on its way comes; then the relay's figures, which are told each second.
@@ -166,13 +170,18 @@ async fn settle(call: &mut Call) -> Stats {
 /// The call has lost nothing, and the relay holds what it held before.
 async fn assert_unharmed(call: &mut Call, since: &Since) {
     let stats = settle(call).await;
+    let mut missing = 0;
     for (n, browser) in call.browsers.iter().enumerate() {
         for (m, from) in call.browsers.iter().enumerate() {
             if n != m {
-                assert_whole(call, browser, from.client.sender, since);
+                missing += assert_whole(call, browser, from.client.sender, since);
             }
         }
     }
+    assert!(
+        missing <= stats.counters.frames_dropped,
+        "{missing} {stats:?}"
+    );
     let lost = |event: &&Event| matches!(event, Event::Lost { .. } | Event::Left { .. });
     assert_eq!(call.heard.iter().find(lost), None);
     let all = call.browsers.len();
@@ -457,8 +466,12 @@ async fn a_browser_that_reads_no_more_is_lost_once_and_the_others_get_every_fram
     call.run_until(|call| call.heard.contains(&lost)).await;
     let since = beside(&mut call, |_, _| {}).await;
     let stats = settle(&mut call).await;
-    assert_whole(&call, &call.browsers[0], 2, &since);
-    assert_whole(&call, &call.browsers[1], 1, &since);
+    let missing = assert_whole(&call, &call.browsers[0], 2, &since)
+        + assert_whole(&call, &call.browsers[1], 1, &since);
+    assert!(
+        missing <= stats.counters.frames_dropped,
+        "{missing} {stats:?}"
+    );
     let losses = |event: &&Event| matches!(event, Event::Lost { .. });
     assert_eq!(
         call.heard.iter().filter(losses).collect::<Vec<_>>(),
@@ -493,8 +506,12 @@ async fn a_socket_that_reads_no_more_holds_one_picture_and_what_may_wait_and_the
     }
     let since = beside(&mut call, |_, _| {}).await;
     let stats = settle(&mut call).await;
-    assert_whole(&call, &call.browsers[0], 2, &since);
-    assert_whole(&call, &call.browsers[1], 1, &since);
+    let missing = assert_whole(&call, &call.browsers[0], 2, &since)
+        + assert_whole(&call, &call.browsers[1], 1, &since);
+    assert!(
+        missing <= stats.counters.frames_dropped,
+        "{missing} {stats:?}"
+    );
     // 512 kB and half a second of each stream.
     assert!(stats.size.queued_bytes <= 2 * (512 << 10), "{stats:?}");
     assert_eq!(stats.counters.stuck, 0, "10 s are not over");
