@@ -42,6 +42,8 @@ const WAIT_FRAMES: usize = 512;
 const WAIT_BYTES: usize = 2 << 20;
 /// Packets of one batch. The kernel takes 64 of a full path's size.
 const BATCH: usize = 40;
+/// Frames of sound that wait to be polled: one second of five people.
+const SOUNDS: usize = 256;
 /// Repetitions that wait. A browser that asks for more in one round trip has lost the picture.
 const REPEATS: usize = 256;
 /// How long frames wait for a slot. What nobody can see any more is not worth its place on the way.
@@ -299,6 +301,11 @@ impl Egress {
         };
         if audio {
             self.sounds.push_back(job);
+            // They only stand while the socket takes nothing.
+            if self.sounds.len() > SOUNDS {
+                self.sounds.pop_front();
+                self.sums.dropped += 1;
+            }
         } else {
             self.job_bytes += sealed.len();
             self.jobs.push_back(job);
