@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use aws_lc_rs::hmac;
 
 use super::addresses::{Addresses, Check, Checked, Way};
+use super::protocol::Protocol;
 use super::stun::Stun;
 use crate::Micros;
 
@@ -108,9 +109,8 @@ impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
         datagram: &[u8],
         now: Micros,
     ) -> Route<K> {
-        // RFC 7983.
-        match datagram.first() {
-            Some(0..=3) => {
+        match Protocol::of(datagram) {
+            Some(Protocol::Stun) => {
                 let Some(stun) = Stun::parse(datagram) else {
                     return Route::Drop;
                 };
@@ -121,7 +121,7 @@ impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
                     (None, None) => Route::Drop,
                 }
             }
-            Some(20..=63 | 128..=191) => {
+            Some(Protocol::Dtls | Protocol::Rtp | Protocol::Rtcp) => {
                 let Some(&session) = self.by_address.get(&source) else {
                     return Route::Drop;
                 };
@@ -130,7 +130,7 @@ impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
                 }
                 Route::Session(session)
             }
-            _ => Route::Drop,
+            None => Route::Drop,
         }
     }
 

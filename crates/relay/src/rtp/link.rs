@@ -16,6 +16,7 @@ use grove_frame::Header;
 use super::assemble::{Making, Pool};
 use super::egress::{Egress, Sums};
 use super::offer::{Offer, OfferError};
+use super::protocol::Protocol;
 use super::rtcp;
 use super::session::{Output, Session, SessionEvent, To};
 use super::srtp::Open;
@@ -145,10 +146,10 @@ impl RtpLink {
 
     /// A datagram came, from an address that speaks for this browser ([`super::Demux`]).
     pub fn handle_datagram(&mut self, source: SocketAddr, datagram: &[u8], now: Instant) {
-        if is_rtcp(datagram) {
+        if Protocol::of(datagram) == Some(Protocol::Rtcp) {
             self.hear_report(source, datagram, now);
             // What the browser says of its own sending is for the session, what it says of ours is not.
-            if datagram.get(1) != Some(&SENDER_REPORT) {
+            if datagram.get(1) != Some(&rtcp::SENDER_REPORT) {
                 return;
             }
         }
@@ -315,11 +316,4 @@ impl RtpLink {
         let (start, micros) = self.start;
         micros + now.saturating_duration_since(start).as_micros() as Micros
     }
-}
-
-const SENDER_REPORT: u8 = 200;
-
-/// RFC 5761 section 4.
-fn is_rtcp(datagram: &[u8]) -> bool {
-    matches!(datagram, [128..=191, 192..=223, ..])
 }

@@ -6,7 +6,7 @@
 //! datagram except where few bytes stand for many packets, and there the bounds are [`LOST`] and [`STATUSES`]. Nothing is
 //! kept between calls.
 
-const SENDER_REPORT: u8 = 200;
+pub(super) const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 const SOURCE_DESCRIPTION: u8 = 202;
 const TRANSPORT_FEEDBACK: u8 = 205;

@@ -4,8 +4,8 @@
 //! No socket and no clock: the offer and datagrams in, the answer, datagrams and events out. The browser offers and relays
 //! only answer; a further offer ([`Session::accept`]) adds tracks behind those that are there. What the browser sends comes
 //! out packet by packet. For what it receives, its slots, the session tells names and keys ([`SessionEvent::Slot`],
-//! [`SessionEvent::Secured`]) ; packets are made elsewhere ([`super::Egress`]). str0m never sends by a slot's SSRC: two counters under one key would meet. Control messages go over the
-//! data channel 0, negotiated in advance.
+//! [`SessionEvent::Secured`]); packets are made elsewhere ([`super::Egress`]). str0m never sends by a slot's SSRC: two counters
+//! under one key would meet. Control messages go over the data channel 0, negotiated in advance.
 //!
 //! The relay's address is in the answer; the browser's are learned from its checks, those in its offer are ignored. Bytes
 //! that come cost at most this connection. Repair and feedback of what comes are str0m's.
@@ -17,7 +17,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use str0m::channel::{ChannelConfig, ChannelId};
 use str0m::media::{Direction, MediaKind, Mid};
-use str0m::net::{Protocol, Receive};
+use str0m::net::{self, Receive};
 use str0m::rtp::{Extension, ExtensionMap, RtpPacket, Ssrc};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output as RtcOutput, Rtc, RtcConfig};
 
@@ -25,6 +25,7 @@ use super::egress::SlotNames;
 use super::keys::{Caught, Place, catching};
 use super::offer::{Offer, OfferError};
 use super::packet::{Packet, sound};
+use super::protocol::Protocol;
 use super::srtp::Open;
 
 /// Characters of a control message (`docs/ref/links.md`).
@@ -255,11 +256,11 @@ impl Session {
         let Some(local) = self.candidate_for(source) else {
             return;
         };
-        let Ok(receive) = Receive::new(Protocol::Udp, source, local, datagram) else {
+        let Ok(receive) = Receive::new(net::Protocol::Udp, source, local, datagram) else {
             return;
         };
         let input = Input::Receive(now, receive);
-        if is_stun(datagram) && !self.rtc.accepts(&input) {
+        if Protocol::of(datagram) == Some(Protocol::Stun) && !self.rtc.accepts(&input) {
             return;
         }
         let Ok(beginner) = self.beginner(datagram) else {
@@ -284,7 +285,7 @@ impl Session {
     /// The SSRC of a packet of RTP, if it is one that begins. str0m gives a track to whatever names it before it looks whether
     /// that is genuine, so what begins is looked at here.
     fn beginner(&mut self, datagram: &[u8]) -> Result<Option<Ssrc>, Forged> {
-        if !is_rtp(datagram) {
+        if Protocol::of(datagram) != Some(Protocol::Rtp) {
             return Ok(None);
         }
         let ssrc = datagram.get(8..).and_then(<[u8]>::first_chunk);
@@ -339,7 +340,8 @@ impl Session {
                 Ok(RtcOutput::Transmit(transmit)) => {
                     // Answers go back where a check came from. Before the browser was heard from so does the handshake, which
                     // is a few packets.
-                    let answer = is_stun(&transmit.contents) || !self.heard;
+                    let stun = Protocol::of(&transmit.contents) == Some(Protocol::Stun);
+                    let answer = stun || !self.heard;
                     return Output::Transmit {
                         to: if answer {
                             To::Address(transmit.destination)
@@ -455,13 +457,3 @@ impl Session {
 
 /// Nobody with the keys made this.
 struct Forged;
-
-/// RFC 5761 section 4.
-fn is_rtp(datagram: &[u8]) -> bool {
-    matches!(datagram, [128..=191, second, ..] if !(192..=223).contains(second))
-}
-
-/// RFC 7983.
-fn is_stun(datagram: &[u8]) -> bool {
-    matches!(datagram, [0..=3, ..])
-}

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quinn_udp::RecvMeta;
 
 use super::socket::{BUFFER, BUFFERS, Socket};
-use crate::rtp::Demux;
+use crate::rtp::{Demux, Protocol};
 
 /// STUN messages of strangers that wait. Anybody can send them, so more are dropped.
 const STUN: usize = 256;
@@ -82,17 +82,12 @@ impl Inbox {
                 from = range.end;
                 if let Some(run) = &copy {
                     self.known.push_back(datagram(run.slice(range)));
-                } else if is_stun(bytes) && self.stun.len() < STUN {
+                } else if Protocol::of(bytes) == Some(Protocol::Stun) && self.stun.len() < STUN {
                     self.stun.push_back(datagram(Bytes::copy_from_slice(bytes)));
                 }
             }
         }
     }
-}
-
-/// RFC 7983.
-fn is_stun(datagram: &[u8]) -> bool {
-    datagram.first().is_some_and(|&first| first < 4)
 }
 
 #[cfg(test)]
