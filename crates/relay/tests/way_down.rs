@@ -34,7 +34,7 @@ fn add_slots(egress: &mut Egress, pairs: std::ops::Range<u32>, now: Micros) {
                 audio,
                 ssrc: if audio { 0x1_0000 } else { PICTURES } + n,
                 payload_type: if audio { 111 } else { 96 },
-                repeats: (!audio).then_some((AGAIN + n, 97)),
+                rtx: (!audio).then_some((AGAIN + n, 97)),
                 transport: 3,
             };
             egress.add_slot(names, now);
@@ -266,7 +266,7 @@ fn repetitions_are_a_part_of_what_the_way_carries_and_paced_whatever_left_before
         most = most.max(at_once.map(|(_, packet)| packet.len()).sum());
     }
     let after = egress.sums();
-    assert!(after.repeated > before.repeated + 20);
+    assert!(after.retransmitted > before.retransmitted + 20);
     // A quarter of 3 Mbit/s for 2 s, and what was saved up.
     let bytes = after.bytes - before.bytes;
     assert!(bytes < 187_500 + 30_000, "{bytes}");

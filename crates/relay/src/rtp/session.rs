@@ -30,7 +30,7 @@ use super::srtp::Open;
 
 /// Characters of a control message (`docs/ref/links.md`).
 const CONTROL_BYTES: usize = 4096;
-/// Incoming streams (SSRCs) remembered. A browser has two per layer, one of them for repetitions.
+/// Incoming streams (SSRCs) remembered. A browser has two per layer, one of them for retransmissions.
 const STREAMS: usize = 256;
 
 /// Something that happened on the connection.
@@ -84,7 +84,7 @@ pub enum Output {
 struct Slot {
     mid: Mid,
     ssrc: Ssrc,
-    repeats: Option<Ssrc>,
+    rtx: Option<Ssrc>,
 }
 
 /// See the module.
@@ -184,7 +184,7 @@ impl Session {
             // A part of the description that is used anew is forgotten.
             if self.rtc.media(slot.mid).is_some() {
                 let mut api = self.rtc.direct_api();
-                api.declare_stream_tx(slot.ssrc, slot.repeats, slot.mid, None);
+                api.declare_stream_tx(slot.ssrc, slot.rtx, slot.mid, None);
             }
         }
     }
@@ -200,7 +200,7 @@ impl Session {
             let names = self.slot_names(mid);
             let mut api = self.rtc.direct_api();
             let stream = api.stream_tx_by_mid(mid, None);
-            let Some((ssrc, repeats)) = stream.map(|stream| (stream.ssrc(), stream.rtx())) else {
+            let Some((ssrc, rtx)) = stream.map(|stream| (stream.ssrc(), stream.rtx())) else {
                 continue;
             };
             api.remove_stream_tx(ssrc);
@@ -211,11 +211,11 @@ impl Session {
                 named = false;
                 continue;
             };
-            self.slots.push(Slot { mid, ssrc, repeats });
-            let repeats = repeats.zip(names.repeats);
+            self.slots.push(Slot { mid, ssrc, rtx });
+            let rtx = rtx.zip(names.rtx);
             self.events.push_back(SessionEvent::Slot(SlotNames {
                 ssrc: *ssrc,
-                repeats: repeats.map(|(ssrc, (_, payload_type))| (*ssrc, payload_type)),
+                rtx: rtx.map(|(ssrc, (_, payload_type))| (*ssrc, payload_type)),
                 ..names
             }));
         }
@@ -240,7 +240,7 @@ impl Session {
             audio: media.kind() == MediaKind::Audio,
             ssrc: 0,
             payload_type: *codec.pt(),
-            repeats: codec.resend().map(|payload_type| (0, *payload_type)),
+            rtx: codec.resend().map(|payload_type| (0, *payload_type)),
             transport: extension,
         })
     }

@@ -41,9 +41,9 @@ fn every_receiver_gets_every_frame_as_it_was_sealed() {
             // What came twice came as a probe, under its old number.
             let sums = world.links[to].sums();
             if path.loss == 0 {
-                assert_eq!(sums.repeated, 0);
+                assert_eq!(sums.retransmitted, 0);
             } else {
-                assert!(sums.repeated > 0);
+                assert!(sums.retransmitted > 0);
             }
         }
     }
@@ -107,7 +107,7 @@ fn repetitions_are_a_small_part_of_what_leaves_whatever_is_asked_for() {
     world.run(5_000);
     for to in 1..4 {
         let sums = world.links[to].sums();
-        assert!(sums.repeated > 0);
-        assert!(sums.repeated * 3 < sums.packets, "{sums:?}");
+        assert!(sums.retransmitted > 0);
+        assert!(sums.retransmitted * 3 < sums.packets, "{sums:?}");
     }
 }

@@ -1,17 +1,17 @@
 //! The way down to one browser: whole sealed frames in, sealed RTP packets out, straight into the buffer that is sent.
 //!
 //! Pure: no socket, and time is passed in. A frame is cut where it lies and never copied but into the buffer; what was sent is
-//! remembered as (frame, piece), so a repetition costs no memory but a share in the frame's bytes. What leaves, leaves in
+//! remembered as (frame, piece), so a retransmission costs no memory but a share in the frame's bytes. What leaves, leaves in
 //! batches of equal packets for one system call ([`Egress::poll`]).
 //!
-//! Order: reports, then sound, then repetitions, then pictures, then probes. Reports and sound do not wait for the pacer, but
-//! count against it. Everything that leaves bears a transport-wide number, and the estimate of what the way
-//! carries rests on that (`docs/design/estimate.md`).
+//! Order: reports, then sound, then retransmissions, then pictures, then probes. Reports and sound do not wait for the pacer, but
+//! count against it. Everything that leaves bears a transport-wide number, and the estimate of what the way carries rests on
+//! that (`docs/design/estimate.md`).
 //!
 //! Any slot carries any stream, because frames say themselves whose they are; a stream keeps its slot while it goes on. Frames
 //! wait for slots in their order, within [`WAIT_FRAMES`], [`WAIT_BYTES`] and [`WAIT`]. Pictures that wait for the pacer are told
-//! ([`Egress::unsent`]), so that no more come: where they wait, they can be left out for the better. SRTP forbids two packets under one number, so numbers only grow
-//! here, and nobody else may send by these SSRCs.
+//! ([`Egress::unsent`]), so that no more come: where they wait, they can be left out for the better. SRTP forbids two packets
+//! under one number, so numbers only grow here, and nobody else may send by these SSRCs.
 
 mod pacer;
 mod sent;
@@ -44,17 +44,17 @@ const WAIT_BYTES: usize = 2 << 20;
 const BATCH: usize = 40;
 /// Frames of sound that wait to be polled: one second of five people.
 const SOUNDS: usize = 256;
-/// Repetitions that wait. A browser that asks for more in one round trip has lost the picture.
-const REPEATS: usize = 256;
+/// Retransmissions that wait. A browser that asks for more in one round trip has lost the picture.
+const RETRANSMISSIONS: usize = 256;
 /// How long frames wait for a slot. What nobody can see any more is not worth its place on the way.
 const WAIT: Micros = 1_000 * MS;
-/// Repetitions are at most this part of the estimate. Two lossy hops at 5 % need 10 %; without a bound a narrow way would
-/// carry nothing but repetitions.
-const REPEAT_PART: u64 = 4;
+/// Retransmissions are at most this part of the estimate. Two lossy hops at 5 % need 10 %; without a bound a narrow way would
+/// carry nothing but retransmissions.
+const RTX_PART: u64 = 4;
 /// What of it may be saved up: a burst of losses is worth repairing at once.
-const REPEAT_SAVED: Micros = 250 * MS;
+const RTX_SAVED: Micros = 250 * MS;
 /// And at least so many bytes: a few packets.
-const REPEAT_LEAST: u64 = 6_000;
+const RTX_LEAST: u64 = 6_000;
 /// Pictures that wait for the pacer for longer, at its rate, are told; and that they do not any more, below a third of that.
 const STANDS: Micros = 60 * MS;
 /// How often slots that send are reported on.
@@ -109,7 +109,7 @@ pub struct Sums {
     /// Their bytes, with headers and tags.
     pub bytes: u64,
     /// Of the packets: those sent again because they were asked for.
-    pub repeated: u64,
+    pub retransmitted: u64,
     /// Of the packets: those sent again to learn what the way carries.
     pub probes: u64,
     /// Frames that were not sent: sound that fits no packet, and what waited for a slot for too long.
@@ -124,9 +124,9 @@ pub struct Egress {
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     sounds: VecDeque<Job>,
-    repeats: VecDeque<(usize, u64)>,
-    repeat_credit: u64,
-    repeat_credited: Micros,
+    retransmissions: VecDeque<(usize, u64)>,
+    rtx_credit: u64,
+    rtx_credited: Micros,
     jobs: VecDeque<Job>,
     job_bytes: usize,
     /// It was told that pictures stand.
@@ -154,9 +154,9 @@ impl Egress {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             sounds: VecDeque::new(),
-            repeats: VecDeque::new(),
-            repeat_credit: REPEAT_LEAST,
-            repeat_credited: now,
+            retransmissions: VecDeque::new(),
+            rtx_credit: RTX_LEAST,
+            rtx_credited: now,
             jobs: VecDeque::new(),
             job_bytes: 0,
             stands: false,
@@ -316,7 +316,7 @@ impl Egress {
     /// What the browser says of what came.
     pub fn handle(&mut self, feedback: Feedback, now: Micros) {
         match feedback {
-            Feedback::Nack { media, lost } => self.repeat(media, &lost, now),
+            Feedback::Nack { media, lost } => self.retransmit(media, &lost, now),
             Feedback::Transport(transport) => {
                 self.estimator.feedback(&transport, now);
             }
@@ -334,7 +334,7 @@ impl Egress {
         }
     }
 
-    fn repeat(&mut self, media: u32, lost: &[u16], now: Micros) {
+    fn retransmit(&mut self, media: u32, lost: &[u16], now: Micros) {
         let Some(at) = self.slots.iter().position(|slot| slot.names.ssrc == media) else {
             return;
         };
@@ -342,11 +342,11 @@ impl Egress {
             return;
         };
         for &number in lost {
-            if self.repeats.len() >= REPEATS {
+            if self.retransmissions.len() >= RETRANSMISSIONS {
                 return;
             }
             if let Some(number) = slot.wanted_again(number, now, self.round_trip) {
-                self.repeats.push_back((at, number));
+                self.retransmissions.push_back((at, number));
             }
         }
     }
@@ -380,7 +380,7 @@ impl Egress {
         let size = self
             .reports(&mut seal, now, out)
             .or_else(|| self.sound(&seal, now, out))
-            .or_else(|| self.repetition(&seal, now, out))
+            .or_else(|| self.retransmission(&seal, now, out))
             .or_else(|| self.picture(&seal, now, out))
             .or_else(|| self.padding(&seal, now, out));
         self.seal = Some(seal);
@@ -390,7 +390,8 @@ impl Egress {
     /// When to poll again at the latest.
     pub fn timeout(&self) -> Option<Micros> {
         self.seal.as_ref()?;
-        let paced = !self.jobs.is_empty() || !self.repeats.is_empty() || self.probe.is_some();
+        let paced =
+            !self.jobs.is_empty() || !self.retransmissions.is_empty() || self.probe.is_some();
         let paced = paced.then(|| self.pacer.next());
         let reports = self
             .slots
@@ -426,34 +427,34 @@ impl Egress {
         Some(out.len())
     }
 
-    fn repetition(&mut self, seal: &Seal, now: Micros, out: &mut Vec<u8>) -> Option<usize> {
-        if self.repeats.is_empty() {
+    fn retransmission(&mut self, seal: &Seal, now: Micros, out: &mut Vec<u8>) -> Option<usize> {
+        if self.retransmissions.is_empty() {
             return None;
         }
         self.pacer.allowance(self.rate(), now)?;
-        self.credit_repeats(now);
-        while let Some((slot, number)) = self.repeats.pop_front() {
-            if self.repeat_credit < PAYLOAD as u64 {
+        self.credit_rtx(now);
+        while let Some((slot, number)) = self.retransmissions.pop_front() {
+            if self.rtx_credit < PAYLOAD as u64 {
                 // Who still misses them asks again.
-                self.repeats.clear();
+                self.retransmissions.clear();
                 return None;
             }
             if let Some(size) = self.write_again(seal, slot, number, now, out) {
-                self.repeat_credit = self.repeat_credit.saturating_sub(size as u64);
-                self.sums.repeated += 1;
+                self.rtx_credit = self.rtx_credit.saturating_sub(size as u64);
+                self.sums.retransmitted += 1;
                 return Some(size);
             }
         }
         None
     }
 
-    fn credit_repeats(&mut self, now: Micros) {
-        let rate = self.estimator.bps() / REPEAT_PART;
-        let since = now.saturating_sub(self.repeat_credited);
-        self.repeat_credited = now;
-        let most = (rate * REPEAT_SAVED / 8_000_000).max(REPEAT_LEAST);
-        let grown = self.repeat_credit + rate * since.min(REPEAT_SAVED) / 8_000_000;
-        self.repeat_credit = grown.min(most);
+    fn credit_rtx(&mut self, now: Micros) {
+        let rate = self.estimator.bps() / RTX_PART;
+        let since = now.saturating_sub(self.rtx_credited);
+        self.rtx_credited = now;
+        let most = (rate * RTX_SAVED / 8_000_000).max(RTX_LEAST);
+        let grown = self.rtx_credit + rate * since.min(RTX_SAVED) / 8_000_000;
+        self.rtx_credit = grown.min(most);
     }
 
     fn picture(&mut self, seal: &Seal, now: Micros, out: &mut Vec<u8>) -> Option<usize> {

@@ -1,4 +1,4 @@
-//! What one slot has sent of late, by number: for repetitions.
+//! What one slot has sent of late, by number: for retransmissions.
 
 use std::collections::VecDeque;
 

@@ -14,9 +14,9 @@ use crate::rtp::rtcp::SenderReport;
 
 /// Most bytes of a packet's payload: with RTP header, extension, SRTP tag, UDP and IPv6 below 1280, and so on every path.
 pub const PAYLOAD: usize = 1150;
-/// Repetitions remembered, so that none is made twice in a round trip.
-const REPEATED: usize = 256;
-/// The least time between two repetitions of one packet.
+/// Retransmissions remembered, so that none is made twice in a round trip.
+const RETRANSMITTED: usize = 256;
+/// The least time between two retransmissions of one packet.
 const AGAIN: Micros = 10 * MS;
 /// Reports count time from here on: zero would say that it is not known.
 const EPOCH_SECONDS: u64 = 1 << 20;
@@ -30,9 +30,9 @@ pub struct SlotNames {
     pub ssrc: u32,
     /// What the codec is called.
     pub payload_type: u8,
-    /// SSRC and payload type of repetitions (RFC 4588). Without there are none: a packet may not leave twice under one number,
+    /// SSRC and payload type of retransmissions (RFC 4588). Without there are none: a packet may not leave twice under one number,
     /// since its transport-wide number differs and would be authenticated under the same nonce.
-    pub repeats: Option<(u32, u8)>,
+    pub rtx: Option<(u32, u8)>,
     /// What the header extension of the transport-wide number is called.
     pub transport: u8,
 }
@@ -102,9 +102,9 @@ pub struct Slot {
     pub used: Micros,
     time: u64,
     next: u64,
-    next_repeat: u64,
+    next_rtx: u64,
     sent: Sent,
-    repeated: VecDeque<(u64, Micros)>,
+    retransmitted: VecDeque<(u64, Micros)>,
     packets: u32,
     bytes: u32,
     reported: u32,
@@ -121,9 +121,9 @@ impl Slot {
             used: 0,
             time: 0,
             next: first(names.ssrc),
-            next_repeat: names.repeats.map_or(0, |(ssrc, _)| first(ssrc)),
+            next_rtx: names.rtx.map_or(0, |(ssrc, _)| first(ssrc)),
             sent: Sent::default(),
-            repeated: VecDeque::new(),
+            retransmitted: VecDeque::new(),
             packets: 0,
             bytes: 0,
             reported: 0,
@@ -139,7 +139,7 @@ impl Slot {
         self.used = now;
         self.time = (self.time + 1).max(self.ticks(now));
         let time = self.time as u32;
-        if cut.picture && self.names.repeats.is_some() {
+        if cut.picture && self.names.rtx.is_some() {
             self.sent.add(Picture {
                 sealed: sealed.clone(),
                 cut,
@@ -179,14 +179,14 @@ impl Slot {
         }
     }
 
-    /// Writes the packet of this number once more, as a repetition (RFC 4588 section 4).
+    /// Writes the packet of this number once more, as a retransmission (RFC 4588 section 4).
     pub fn write_again(
         &mut self,
         number: u64,
         transport: u16,
         out: &mut Vec<u8>,
     ) -> Option<Written> {
-        let (ssrc, payload_type) = self.names.repeats?;
+        let (ssrc, payload_type) = self.names.rtx?;
         let (picture, n) = self.sent.find(number)?;
         let (sealed, cut, time) = (picture.sealed.clone(), picture.cut, picture.time);
         let piece = Piece {
@@ -195,8 +195,8 @@ impl Slot {
             n,
             time,
         };
-        let index = self.next_repeat;
-        self.next_repeat += 1;
+        let index = self.next_rtx;
+        self.next_rtx += 1;
         let header = self.header(payload_type, index, piece, ssrc, transport, out);
         out.extend((number as u16).to_be_bytes());
         self.body(piece, out);
@@ -246,21 +246,21 @@ impl Slot {
         self.sent.find(number)?;
         // A receiver asks again a round trip later, by its own idea of one.
         let pause = (round_trip * 3 / 4).max(AGAIN);
-        while let Some(&(_, at)) = self.repeated.front()
-            && (at + pause <= now || self.repeated.len() >= REPEATED)
+        while let Some(&(_, at)) = self.retransmitted.front()
+            && (at + pause <= now || self.retransmitted.len() >= RETRANSMITTED)
         {
-            self.repeated.pop_front();
+            self.retransmitted.pop_front();
         }
-        if self.repeated.iter().any(|&(done, _)| done == number) {
+        if self.retransmitted.iter().any(|&(done, _)| done == number) {
             return None;
         }
-        self.repeated.push_back((number, now));
+        self.retransmitted.push_back((number, now));
         Some(number)
     }
 
     /// What is sent in it can be sent again to probe with.
     pub fn can_probe(&self) -> bool {
-        self.names.repeats.is_some()
+        self.names.rtx.is_some()
     }
 
     /// The number of a packet to probe with: the largest picture's, one after the other.
@@ -324,7 +324,7 @@ mod tests {
         audio: false,
         ssrc: 0x0102_7fff,
         payload_type: 96,
-        repeats: Some((5, 97)),
+        rtx: Some((5, 97)),
         transport: 3,
     };
 
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_is_repeated_once_in_a_round_trip_and_not_when_it_is_unknown() {
+    fn a_packet_is_retransmitted_once_in_a_round_trip_and_not_when_it_is_unknown() {
         let mut slot = Slot::new(SlotNames {
             ssrc: 0x7ffe,
             ..NAMES
