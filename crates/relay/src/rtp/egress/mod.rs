@@ -112,7 +112,8 @@ pub struct Sums {
     pub retransmitted: u64,
     /// Of the packets: those sent again to learn what the way carries.
     pub probes: u64,
-    /// Frames that were not sent: sound that fits no packet, and what waited for a slot for too long.
+    /// Frames that were not sent: sound that fits no packet or that nobody took, what waited for a slot for too long, and
+    /// pictures above what may wait.
     pub dropped: u64,
 }
 
@@ -280,6 +281,7 @@ impl Egress {
         slot.stream = Some(stream);
         let full = self.jobs.len() >= WAIT_FRAMES || self.job_bytes + sealed.len() > WAIT_BYTES;
         if full && !audio {
+            self.sums.dropped += 1;
             return true;
         }
         let cut = if audio {
