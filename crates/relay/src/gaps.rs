@@ -385,36 +385,10 @@ impl Gaps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use grove_frame::Kind;
+    use crate::testing::{delta, key};
 
     fn picture(number: u32, back: u16) -> Header {
-        Header {
-            kind: Kind::Delta {
-                farthest: back,
-                nearest: back,
-            },
-            spatial: 0,
-            temporal: 0,
-            number,
-            capture_us: 0,
-            sender: 1,
-            stream: 0,
-            track: 1,
-            generation: 1,
-            droppable: false,
-            rotation: 0,
-        }
-    }
-
-    fn key(number: u32) -> Header {
-        let kind = Kind::Key {
-            width: 64,
-            height: 36,
-        };
-        Header {
-            kind,
-            ..picture(number, 0)
-        }
+        delta(number, back, back)
     }
 
     #[test]

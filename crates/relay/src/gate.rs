@@ -290,32 +290,19 @@ fn within(then: Option<Micros>, time: Micros, now: Micros) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use grove_frame::Kind;
+    use crate::testing;
 
     fn delta(number: u32, farthest: u16, nearest: u16) -> Header {
         Header {
-            kind: Kind::Delta { farthest, nearest },
             spatial: 1,
-            temporal: 0,
-            number,
-            capture_us: 0,
-            sender: 1,
-            stream: 0,
-            track: 1,
-            generation: 1,
-            droppable: false,
-            rotation: 0,
+            ..testing::delta(number, farthest, nearest)
         }
     }
 
     fn key(number: u32) -> Header {
-        let kind = Kind::Key {
-            width: 64,
-            height: 36,
-        };
         Header {
-            kind,
-            ..delta(number, 0, 0)
+            spatial: 1,
+            ..testing::key(number)
         }
     }
 

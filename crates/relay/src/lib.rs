@@ -38,6 +38,8 @@ pub mod rtp;
 mod stream;
 mod talk;
 mod tend;
+#[cfg(test)]
+mod testing;
 mod udp;
 
 pub use command::{Command, Layers, Node, Room, Stream, Token};

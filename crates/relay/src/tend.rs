@@ -440,9 +440,8 @@ mod tests {
     use super::*;
     use crate::frame::Frame;
     use crate::lane::Lane;
-    use crate::rtp::testing::header;
+    use crate::testing::key;
     use bytes::Bytes;
-    use grove_frame::Kind;
 
     #[test]
     fn pictures_are_fitted_anew_when_estimate_edges_or_layers_change_else_each_tenth_of_a_second() {
@@ -463,14 +462,7 @@ mod tests {
                 20 => drop(edges.remove(&stream(1))),
                 23 => link = Link(2),
                 25 => {
-                    let header = header(
-                        0,
-                        0,
-                        Kind::Key {
-                            width: 64,
-                            height: 48,
-                        },
-                    );
+                    let header = key(0);
                     let (sealed, at) = (Bytes::from_static(&[0; 90]), now);
                     let came = streams.get_mut(&stream(2)).expect("there");
                     came.keep(&Frame { header, sealed, at });

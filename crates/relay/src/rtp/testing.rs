@@ -3,26 +3,10 @@
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
-use grove_frame::{Header, Kind, TAG_BYTES};
+use grove_frame::{Header, TAG_BYTES};
 
 use super::packet::Packet;
-
-/// A header of a picture; its capture time is `number` times 33 ms.
-pub(crate) fn header(number: u32, temporal: u8, kind: Kind) -> Header {
-    Header {
-        kind,
-        spatial: 0,
-        temporal,
-        number,
-        capture_us: u64::from(number) * 33_000,
-        sender: 7,
-        stream: 0,
-        track: 1,
-        generation: 1,
-        droppable: false,
-        rotation: 0,
-    }
-}
+use crate::testing;
 
 fn first(seq: u64, time: u64, header: Header) -> Packet {
     let mut payload = vec![0x90, 0x20, header.temporal << 6];
@@ -33,20 +17,12 @@ fn first(seq: u64, time: u64, header: Header) -> Packet {
 
 /// The first packet of a key frame.
 pub(crate) fn key(seq: u64, time: u64, number: u32) -> Packet {
-    let kind = Kind::Key {
-        width: 640,
-        height: 360,
-    };
-    first(seq, time, header(number, 0, kind))
+    first(seq, time, testing::key(number))
 }
 
 /// The first packet of a delta frame.
 pub(crate) fn delta(seq: u64, time: u64, number: u32) -> Packet {
-    let kind = Kind::Delta {
-        farthest: 1,
-        nearest: 1,
-    };
-    first(seq, time, header(number, 0, kind))
+    first(seq, time, testing::delta(number, 1, 1))
 }
 
 /// Another packet than a frame's first.

@@ -1,15 +1,11 @@
-use grove_frame::Kind;
 use proptest::prelude::*;
 
 use super::*;
-use crate::rtp::testing::{delta, header, key, pieces, rest};
+use crate::rtp::testing::{delta, key, pieces, rest};
+use crate::testing;
 
 fn sealed(number: u32, length: usize) -> (Header, Vec<u8>) {
-    let delta = Kind::Delta {
-        farthest: 1,
-        nearest: 1,
-    };
-    let head = header(number, 0, delta);
+    let head = testing::delta(number, 1, 1);
     let mut bytes = head.encode().expect("a header").to_vec();
     bytes.extend((0..length + 16).map(|i| (i as u32 ^ number) as u8));
     (head, bytes)
