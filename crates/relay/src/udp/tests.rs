@@ -9,7 +9,7 @@ use str0m::channel::ChannelConfig;
 use str0m::{Candidate, Rtc, RtcConfig};
 
 use super::*;
-use crate::command::{Layers, Stream};
+use crate::command::{Command, Layers, Stream};
 use crate::relay::Settings;
 
 const ROOM: Room = 1;
