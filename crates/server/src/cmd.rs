@@ -2,12 +2,14 @@
 
 use crate::config::key::{KEYS, Kind};
 use crate::config::{Config, Flags};
-use crate::{log, server::Server};
+use crate::server::Server;
+use crate::{log, reload};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What a command could not do, in words for the one who typed it.
 type Failure = Box<dyn std::error::Error>;
@@ -131,9 +133,19 @@ async fn obey(
 ) -> Result<(), Failure> {
     match matches.subcommand() {
         Some(("serve", matches)) => {
-            let config = Config::load(&flags(matches), variables)?;
-            log::start(&config.log);
+            let (flags, variables) = (flags(matches), variables.collect::<Vec<_>>());
+            let read = move || Config::load(&flags, variables.iter().cloned());
+            let config = read()?;
+            let level = log::start(&config.log);
+            // Ahead of everything that takes time: until somebody listens the signal ends the process.
+            let hangup = signal(SignalKind::hangup())?;
             let server = Server::load(config)?;
+            let reloads = reload::at_each(hangup, server.reloader(level), read);
+            let stopper = server.stopper();
+            tokio::spawn(async move {
+                reloads.await;
+                stopper.drain().await;
+            });
             say(&server.greeting())?;
             server.run_until_signal().await?;
         }

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! cmd -> config -> server -> web (pages, health, headers)
+//!     -> reload (a configuration that changes while the server runs)
 //!                         -> signal (WebSockets) -> room (state machines) -> grove-tree (plans)
 //!                         -> relay (WebSockets, orders of rooms) -> grove-relay (frames)
 //! ```
@@ -18,6 +19,7 @@ pub mod log;
 pub mod metrics;
 pub mod random;
 pub mod relay;
+pub mod reload;
 pub mod room;
 pub mod server;
 pub mod signal;

@@ -2,14 +2,17 @@
 
 use crate::config::{Config, TlsMode};
 use crate::guard::Guard;
+use crate::log;
 use crate::metrics::Metrics;
-use crate::relay::{self, Relay};
+use crate::relay::{self, Relay, Setup, udp};
+use crate::reload::Reloader;
 use crate::room::{QuicPort, RelaySettings, Settings, registry::Rooms};
 use crate::socket::Prompt;
 use crate::tls::{self, TlsError};
 use crate::web;
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsAcceptor;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use grove_relay::Udp;
 use grove_relay::quic::{BindError, Endpoint};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -40,12 +43,12 @@ pub enum Phase {
 /// What every connection sees.
 #[derive(Debug)]
 pub struct Shared {
-    /// The configuration.
+    /// The configuration at the start. What [`crate::reload`] changes is not read here.
     pub config: Config,
     /// The rooms.
     pub rooms: Arc<Rooms>,
-    /// The relay, unless it was turned off.
-    pub relay: Option<Arc<Relay>>,
+    /// The relay, or the place for one.
+    pub relay: Arc<Relay>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// Where the server stands.
@@ -114,7 +117,10 @@ pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<axum_server::tls_rustls::RustlsConfig>,
+    tls: Option<RustlsConfig>,
+    /// The relay's sockets for UDP, as they were wanted, and its endpoint.
+    udp: Option<udp::Wanted>,
+    quic: Option<(Endpoint, QuicPort)>,
     handle: Handle<SocketAddr>,
 }
 
@@ -125,7 +131,7 @@ impl Server {
             path: config.data.clone(),
             error,
         })?;
-        let tls = tls::load(&config)?;
+        let tls = tls::load(&config)?.map(RustlsConfig::from_config);
         let listener = listen(config.listen).map_err(|error| LoadError::Listen {
             address: config.listen,
             error,
@@ -134,50 +140,28 @@ impl Server {
             address: config.listen,
             error,
         })?;
-        let udp = config
-            .relay
-            .enabled
-            .then(|| relay::udp::bind(&config, address))
-            .transpose()
-            .map_err(|(address, error)| LoadError::Udp { address, error })?
+        let wanted = udp::wanted(&config, address, &tls::outside_addresses());
+        let udp = wanted
+            .as_ref()
+            .map(|wanted| bind_udp(&config, wanted))
+            .transpose()?
             .flatten();
-        let rtp = udp.is_some();
-        let (relay, events) = config
-            .relay
-            .enabled
-            .then(|| {
-                let settings = grove_relay::Settings {
-                    egress_bps: config.relay.egress_bps,
-                    links: config.relay.max_links,
-                    ..grove_relay::Settings::default()
-                };
-                Relay::start(settings, udp)
-            })
-            .unzip();
-        let (quic, quic_port) = match config.relay.quic_listen.filter(|_| relay.is_some()) {
-            Some(address) => quic(address).map(|(endpoint, port)| (Some(endpoint), Some(port)))?,
-            None => (None, None),
-        };
-        let metrics = Arc::new(Metrics::new(relay.clone()));
-        let settings = Settings {
-            resume: config.rooms.resume_seconds * 1000,
-            empty: config.rooms.empty_seconds * 1000,
-            people: config.rooms.max_people,
-            uplink: config.rooms.uplink_bps,
-            slots: config.rooms.slots,
-            ice_servers: config.links.stun.clone(),
-            relay: relay.as_ref().map(|_| RelaySettings {
-                egress: config.relay.egress_bps,
-                slots: config.relay.slots,
-                rtp,
-                quic: quic_port,
-            }),
-        };
-        let rooms = Rooms::new(settings, config.rooms.max, metrics.clone(), relay.clone());
-        if let Some((relay, events)) = relay.as_ref().zip(events) {
-            let (relay, rooms) = (Arc::downgrade(relay), Arc::downgrade(&rooms));
-            tokio::spawn(relay::supervise(relay, events, rooms));
-        }
+        let quic = config.relay.quic_listen.filter(|_| config.relay.enabled);
+        let quic = quic.map(bind_quic).transpose()?;
+        let port = quic.as_ref().map(|(_, port)| *port);
+        let setup = config.relay.enabled;
+        let setup = setup.then(|| Setup::new(&config.relay, udp, port));
+        let settings = room_settings(&config, setup.as_ref().map(|setup| setup.rooms));
+        let (relay, life) = Relay::start(setup);
+        let metrics = Arc::new(Metrics::new(Some(relay.clone())));
+        let rooms = Rooms::new(
+            settings,
+            config.rooms.max,
+            metrics.clone(),
+            Some(relay.clone()),
+        );
+        let (weak_relay, weak_rooms) = (Arc::downgrade(&relay), Arc::downgrade(&rooms));
+        tokio::spawn(relay::supervise(weak_relay, life, weak_rooms));
         let (phase, _) = watch::channel(Phase::Running);
         let shared = Arc::new(Shared {
             config,
@@ -186,14 +170,16 @@ impl Server {
             metrics,
             phase,
         });
-        if let Some(endpoint) = quic {
-            tokio::spawn(relay::quic::serve(endpoint, shared.clone()));
+        if let Some((endpoint, _)) = &quic {
+            tokio::spawn(relay::quic::serve(endpoint.clone(), shared.clone()));
         }
         Ok(Self {
             shared,
             listener,
             address,
             tls,
+            udp: wanted,
+            quic,
             handle: Handle::new(),
         })
     }
@@ -231,6 +217,19 @@ impl Server {
             lines.push("The web app is not built in: `make run` builds it".into());
         }
         lines.join("\n")
+    }
+
+    /// To change it while it runs.
+    pub fn reloader(&self, log: log::Level) -> Reloader {
+        Reloader {
+            shared: self.shared.clone(),
+            address: self.address,
+            config: self.shared.config.clone(),
+            tls: self.tls.clone(),
+            udp: self.udp.clone(),
+            quic: self.quic.clone(),
+            log,
+        }
     }
 
     /// To stop it from elsewhere.
@@ -348,17 +347,32 @@ fn limit(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::T
         .max_buf_size(32 * 1024);
 }
 
+/// What rooms follow under this configuration.
+pub(crate) fn room_settings(config: &Config, relay: Option<RelaySettings>) -> Settings {
+    Settings {
+        resume: config.rooms.resume_seconds * 1000,
+        empty: config.rooms.empty_seconds * 1000,
+        people: config.rooms.max_people,
+        uplink: config.rooms.uplink_bps,
+        slots: config.rooms.slots,
+        ice_servers: config.links.stun.clone(),
+        relay,
+    }
+}
+
+/// The relay's port for links by RTP.
+pub(crate) fn bind_udp(config: &Config, wanted: &udp::Wanted) -> Result<Option<Udp>, LoadError> {
+    udp::bind(config, wanted).map_err(|error| {
+        let ip = wanted.addresses.first().copied();
+        let ip = ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let address = SocketAddr::new(ip, wanted.port);
+        LoadError::Udp { address, error }
+    })
+}
+
 /// The port for links over QUIC, and what nodes are told of it.
-fn quic(address: SocketAddr) -> Result<(Endpoint, QuicPort), LoadError> {
-    let failed = |error| LoadError::Quic { address, error };
-    let endpoint = Endpoint::bind(address).map_err(failed)?;
-    let bound = endpoint.address().map_err(|error| failed(error.into()))?;
-    let port = QuicPort {
-        port: bound.port(),
-        certificate_sha256: endpoint.certificate_sha256(),
-    };
-    tracing::info!(address = %bound, "taking QUIC links");
-    Ok((endpoint, port))
+pub(crate) fn bind_quic(address: SocketAddr) -> Result<(Endpoint, QuicPort), LoadError> {
+    relay::quic::bind(address).map_err(|error| LoadError::Quic { address, error })
 }
 
 /// A machine without IPv6 still has every IPv4 address.

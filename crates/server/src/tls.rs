@@ -1,7 +1,6 @@
 //! Certificates: from two files, or one of our own that is kept in the data directory so that a phone is asked once.
 
 use crate::config::{Config, TlsMode};
-use axum_server::tls_rustls::RustlsConfig;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
@@ -14,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 /// Browsers take no certificate for longer than about 13 months.
 const VALID: Duration = Duration::from_secs(390 * 86_400);
-/// A certificate older than this is replaced at the next start.
+/// A certificate older than this is replaced at the next start or reload.
 const RENEW: Duration = Duration::from_secs(300 * 86_400);
 
 /// Why there is no TLS.
@@ -45,7 +44,7 @@ pub enum TlsError {
 }
 
 /// What the configuration asks for; `None` for plain HTTP.
-pub fn load(config: &Config) -> Result<Option<RustlsConfig>, TlsError> {
+pub fn load(config: &Config) -> Result<Option<Arc<ServerConfig>>, TlsError> {
     let (cert, key) = match config.tls.mode {
         TlsMode::Off => return Ok(None),
         TlsMode::Files => (config.tls.cert.clone(), config.tls.key.clone()),
@@ -76,7 +75,7 @@ pub fn load(config: &Config) -> Result<Option<RustlsConfig>, TlsError> {
         .with_no_client_auth()
         .with_single_cert(chain, private)?;
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Some(RustlsConfig::from_config(Arc::new(server))))
+    Ok(Some(Arc::new(server)))
 }
 
 /// The certificate for the names that this machine has now: the kept one while it fits, else a new one.

@@ -1,18 +1,19 @@
 //! The configuration: one struct, from defaults < TOML file < environment < flags. Unknown keys are refused, with the
 //! nearest name; a value of the wrong kind is refused with where it came from.
 
+pub mod change;
 pub mod key;
 
 use crate::signal::message::Policy;
 use key::{KEYS, Key, Kind, OTHER_PREFIXES, OTHER_VARIABLES, nearest};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Everything that can be set. `docs/ref/configuration.md` says what each key does.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Address to serve on.
@@ -36,7 +37,7 @@ pub struct Config {
 }
 
 /// Section `tls`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tls {
     /// Where the certificate comes from.
     pub mode: TlsMode,
@@ -47,7 +48,7 @@ pub struct Tls {
 }
 
 /// Where the certificate comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TlsMode {
     /// Plain HTTP.
@@ -59,7 +60,7 @@ pub enum TlsMode {
 }
 
 /// Section `log`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Log {
     /// For people or programs.
     pub format: LogFormat,
@@ -68,7 +69,7 @@ pub struct Log {
 }
 
 /// For people or programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
     /// For people.
@@ -78,7 +79,7 @@ pub enum LogFormat {
 }
 
 /// Section `rooms`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rooms {
     /// Rooms at once.
     pub max: usize,
@@ -97,7 +98,7 @@ pub struct Rooms {
 }
 
 /// A policy by the name of the system that it is taken from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
     /// What each stream needs.
@@ -123,7 +124,7 @@ impl Preset {
 }
 
 /// Section `signal`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Signal {
     /// WebSockets at once.
     pub max_connections: usize,
@@ -138,14 +139,14 @@ pub struct Signal {
 }
 
 /// Section `links`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Links {
     /// STUN servers.
     pub stun: Vec<String>,
 }
 
 /// Section `relay`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Relay {
     /// Is there one?
     pub enabled: bool,
@@ -160,7 +161,7 @@ pub struct Relay {
     /// Where else browsers reach it: addresses, with or without a port.
     pub public_addresses: Vec<String>,
     /// Where links over QUIC are taken, if at all.
-    #[serde(deserialize_with = "address_or_none")]
+    #[serde(deserialize_with = "address_or_none", serialize_with = "text_or_empty")]
     pub quic_listen: Option<SocketAddr>,
 }
 
@@ -546,6 +547,15 @@ fn address_or_none<'de, D: serde::Deserializer<'de>>(
     let text = String::deserialize(deserializer)?;
     let address = (!text.is_empty()).then(|| text.parse()).transpose();
     address.map_err(serde::de::Error::custom)
+}
+
+/// No address is an empty text.
+fn text_or_empty<S: serde::Serializer>(
+    address: &Option<SocketAddr>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let text = address.map(|address| address.to_string());
+    serializer.serialize_str(&text.unwrap_or_default())
 }
 
 /// `stun:host` or `stun:host:port`, also `stuns:`: what browsers take. One wrong address would keep them from making any

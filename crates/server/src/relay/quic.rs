@@ -5,15 +5,26 @@
 use super::close::Close;
 use crate::metrics::Metrics;
 use crate::relay::Relay;
+use crate::room::QuicPort;
 use crate::server::{Phase, Shared};
-use grove_relay::quic::{Arriving, End, Endpoint, HelloError};
+use grove_relay::quic::{Arriving, BindError, End, Endpoint, HelloError};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Takes links until the server closes.
-pub async fn serve(endpoint: Endpoint, shared: Arc<Shared>) {
-    let Some(relay) = shared.relay.clone() else {
-        return;
+/// Takes the port: the endpoint, and what nodes are told of it.
+pub fn bind(address: SocketAddr) -> Result<(Endpoint, QuicPort), BindError> {
+    let endpoint = Endpoint::bind(address)?;
+    let bound = endpoint.address()?;
+    let port = QuicPort {
+        port: bound.port(),
+        certificate_sha256: endpoint.certificate_sha256(),
     };
+    tracing::info!(address = %bound, "taking QUIC links");
+    Ok((endpoint, port))
+}
+
+/// Takes links until the server or the endpoint closes.
+pub async fn serve(endpoint: Endpoint, shared: Arc<Shared>) {
     let mut phase = shared.phase.subscribe();
     loop {
         let arriving = tokio::select! {
@@ -22,7 +33,7 @@ pub async fn serve(endpoint: Endpoint, shared: Arc<Shared>) {
             arriving = endpoint.accept() => arriving,
         };
         let Some(arriving) = arriving else { return };
-        tokio::spawn(link(arriving, relay.clone(), shared.metrics.clone()));
+        tokio::spawn(link(arriving, shared.relay.clone(), shared.metrics.clone()));
     }
     endpoint.close(Close::Stopping.code(), Close::Stopping.reason());
 }

@@ -1,25 +1,42 @@
 //! The relay's UDP port: which addresses it takes, and what browsers are told of them.
 
 use crate::config::{self, Config};
-use crate::tls;
 use grove_relay::{Buffers, Udp};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Takes the port: where the server listens (at `address`) unless the configuration says otherwise. `None`: it is off, or no
-/// browser could reach it. The error has the address that was asked for.
-pub fn bind(config: &Config, address: SocketAddr) -> Result<Option<Udp>, (SocketAddr, io::Error)> {
+/// The sockets that a configuration asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Each gets a socket.
+    pub addresses: Vec<IpAddr>,
+    /// The same everywhere; 0: a free one.
+    pub port: u16,
+}
+
+/// Which sockets there are to be on a machine with these `outside` addresses: where the server listens (at `served`) unless the
+/// configuration says otherwise. `None`: there is to be no relay, or no port.
+pub fn wanted(config: &Config, served: SocketAddr, outside: &[IpAddr]) -> Option<Wanted> {
     let listen = match config.relay.udp_listen.as_str() {
-        "off" => return Ok(None),
-        text => text.parse().unwrap_or(address),
+        _ if !config.relay.enabled => return None,
+        "off" => return None,
+        text => text.parse().unwrap_or(served),
     };
     let mut addresses = vec![listen.ip()];
     if listen.ip().is_unspecified() {
-        addresses = tls::outside_addresses();
+        addresses = outside.to_vec();
         addresses.retain(|ip| ip.is_ipv4() || listen.is_ipv6());
         addresses.push(Ipv4Addr::LOCALHOST.into());
     }
-    let udp = Udp::bind(&addresses, listen.port()).map_err(|error| (listen, error))?;
+    Some(Wanted {
+        addresses,
+        port: listen.port(),
+    })
+}
+
+/// Takes the port. `None`: no browser could reach it.
+pub fn bind(config: &Config, wanted: &Wanted) -> io::Result<Option<Udp>> {
+    let udp = Udp::bind(&wanted.addresses, wanted.port)?;
     for (address, error) in udp.refused() {
         tracing::warn!(%address, %error, "no media by UDP at this address");
     }

@@ -49,7 +49,7 @@ pub async fn upgrade(
     headers: HeaderMap,
     socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    if shared.relay.is_none() {
+    if !shared.relay.is_on() {
         return (StatusCode::NOT_FOUND, "This server has no relay.\n").into_response();
     }
     // While the server drains, calls go on: links that break may be made again.
@@ -94,12 +94,11 @@ async fn link(
     stream: &mut SplitStream<WebSocket>,
     shared: &Shared,
 ) -> Option<Close> {
-    let relay = shared.relay.as_ref()?;
     let attached = match timeout(HELLO, hello(stream)).await {
         Err(_) => Err(Close::NoHello),
         Ok(None) => return None,
         Ok(Some(Err(close))) => Err(close),
-        Ok(Some(Ok(token))) => relay.attach(token).await.map_err(Close::from),
+        Ok(Some(Ok(token))) => shared.relay.attach(token).await.map_err(Close::from),
     };
     let (attached, instance) = match attached {
         Ok(attached) => attached,

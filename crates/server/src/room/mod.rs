@@ -40,7 +40,7 @@ pub struct Settings {
 }
 
 /// What rooms may ask of the relay.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelaySettings {
     /// What it can send in all, bit/s.
     pub egress: u64,
@@ -104,11 +104,15 @@ pub enum Input {
     },
     /// The relay says something.
     Relay(grove_relay::Event),
-    /// The relay started anew and knows nothing of before.
+    /// The relay started, or started anew, and knows nothing of before.
     RelayStarted {
         /// Its new instance.
         instance: String,
+        /// What it may be asked for.
+        settings: RelaySettings,
     },
+    /// There is no relay any more.
+    RelayEnded,
 }
 
 /// What a room wants done.

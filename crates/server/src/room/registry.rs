@@ -2,7 +2,7 @@
 
 use super::state::Room;
 use super::task::{self, Context, Handle};
-use super::{ConnectionId, Input, Opening, Settings};
+use super::{ConnectionId, Input, Opening, RelaySettings, Settings};
 use crate::metrics::Metrics;
 use crate::random;
 use crate::relay::Relay;
@@ -29,8 +29,6 @@ pub enum CreateError {
 
 /// The rooms.
 pub struct Rooms {
-    settings: Settings,
-    most: usize,
     metrics: Arc<Metrics>,
     relay: Option<Arc<Relay>>,
     rooms: Mutex<All>,
@@ -38,9 +36,10 @@ pub struct Rooms {
     numbers: AtomicU64,
 }
 
-/// Rooms by id, for those who come, and by number, for the relay.
-#[derive(Default)]
+/// Rooms by id, for those who come, and by number, for the relay; and what the next one follows.
 struct All {
+    settings: Settings,
+    most: usize,
     handles: HashMap<String, Handle>,
     numbers: HashMap<grove_relay::Room, mpsc::UnboundedSender<Input>>,
 }
@@ -53,12 +52,16 @@ impl Rooms {
         metrics: Arc<Metrics>,
         relay: Option<Arc<Relay>>,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let rooms = All {
             settings,
             most,
+            handles: HashMap::new(),
+            numbers: HashMap::new(),
+        };
+        Arc::new(Self {
             metrics,
             relay,
-            rooms: Mutex::default(),
+            rooms: Mutex::new(rooms),
             connections: AtomicU64::new(1),
             numbers: AtomicU64::new(1),
         })
@@ -83,9 +86,10 @@ impl Rooms {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_millis() as u64);
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        // Whoever starts the relay anew tells all rooms after this one is among them, or this one asks after the start.
+        // Whoever starts the relay anew tells all rooms after this one is among them, or this one asks after the start. It may
+        // know the new instance and the old settings: then it is told both, and compares.
         let mut rooms = self.all();
-        if rooms.handles.len() >= self.most {
+        if rooms.handles.len() >= rooms.most {
             return Err(CreateError::TooMany);
         }
         let opening = Opening {
@@ -99,7 +103,7 @@ impl Rooms {
             key: random::bytes(),
             unix_ms,
         };
-        let room = Room::new(self.settings.clone(), opening).map_err(CreateError::BadPolicy)?;
+        let room = Room::new(rooms.settings.clone(), opening).map_err(CreateError::BadPolicy)?;
         let id = URL_SAFE_NO_PAD.encode(random::bytes::<12>());
         let label = random::label(&id);
         tracing::info!(room = label, "room created");
@@ -141,9 +145,37 @@ impl Rooms {
         }
     }
 
-    /// The same for every room.
-    pub fn tell_all(&self, input: impl Fn() -> Input) {
-        for room in self.all().numbers.values() {
+    /// How many there may be.
+    pub fn most(&self) -> usize {
+        self.all().most
+    }
+
+    /// What rooms follow that are made from now on, and how many there may be. Of the relay only itself is believed.
+    pub fn change(&self, settings: Settings, most: usize) {
+        let mut all = self.all();
+        let relay = all.settings.relay;
+        all.settings = Settings { relay, ..settings };
+        all.most = most;
+    }
+
+    /// The relay started, or started anew.
+    pub fn relay_started(&self, instance: &str, settings: RelaySettings) {
+        self.change_relay(Some(settings), || Input::RelayStarted {
+            instance: instance.to_owned(),
+            settings,
+        });
+    }
+
+    /// There is no relay any more.
+    pub fn relay_ended(&self) {
+        self.change_relay(None, || Input::RelayEnded);
+    }
+
+    /// Tells every room, and rooms to come.
+    fn change_relay(&self, settings: Option<RelaySettings>, input: impl Fn() -> Input) {
+        let mut all = self.all();
+        all.settings.relay = settings;
+        for room in all.numbers.values() {
             let _ = room.send(input());
         }
     }
@@ -152,7 +184,7 @@ impl Rooms {
 impl std::fmt::Debug for Rooms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Rooms")
-            .field("most", &self.most)
+            .field("most", &self.most())
             .finish_non_exhaustive()
     }
 }

@@ -69,27 +69,24 @@ pub struct Orders {
 }
 
 impl Orders {
-    /// For the room that the relay knows as `room`; `key` is random and only this room's.
-    pub fn new(
-        room: grove_relay::Room,
-        instance: String,
-        settings: &RelaySettings,
-        key: [u8; 32],
-    ) -> Self {
+    /// For the room that the relay knows as `room`; `key` is random and only this room's. To be told of a relay's start
+    /// before anything is ordered.
+    pub fn new(room: grove_relay::Room, key: [u8; 32]) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
         Self {
             room,
-            instance,
-            rtp: settings.rtp,
-            quic: settings.quic,
+            instance: String::new(),
+            rtp: false,
+            quic: None,
             mint: Mint { key, made: 0 },
             commands: Vec::new(),
         }
     }
 
-    /// Which start of the relay links are made to from now on.
-    pub fn set_instance(&mut self, instance: String) {
+    /// Which start of the relay links are made to from now on, and by which ways.
+    pub fn set_instance(&mut self, instance: String, settings: &RelaySettings) {
         self.instance = instance;
+        (self.rtp, self.quic) = (settings.rtp, settings.quic);
     }
 
     /// Which start of the relay links are made to.
@@ -224,13 +221,7 @@ mod tests {
     fn every_link_has_a_token_of_its_own() {
         let mut tokens = BTreeSet::new();
         for key in [[1; 32], [2; 32]] {
-            let settings = RelaySettings {
-                egress: 1,
-                slots: 1,
-                rtp: false,
-                quic: None,
-            };
-            let mut orders = Orders::new(1, "one".into(), &settings, key);
+            let mut orders = Orders::new(1, key);
             tokens.extend((0..100).map(|_| orders.link(3)));
         }
         assert_eq!(tokens.len(), 200);

@@ -65,15 +65,10 @@ impl Room {
             ..
         } = opening;
         let planned = relay::check_policy(policy, never_relay, &settings)?;
-        let orders = settings.relay.map(|relay| {
-            let Opening {
-                number,
-                instance,
-                key,
-                ..
-            } = opening;
-            super::relay::Orders::new(number, instance, &relay, key)
-        });
+        let mut orders = super::relay::Orders::new(opening.number, opening.key);
+        if let Some(relay) = &settings.relay {
+            orders.set_instance(opening.instance, relay);
+        }
         let mut room = Self {
             plan: Plan::new(planned),
             settings,
@@ -86,7 +81,7 @@ impl Room {
             members: BTreeMap::new(),
             connections: HashMap::new(),
             last_node: 0,
-            wiring: Wiring::new(orders),
+            wiring: Wiring::new(Some(orders)),
             picture: Picture::default(),
             chat: History::default(),
             empty_since: Some(0),
@@ -117,7 +112,10 @@ impl Room {
             },
             Input::Disconnected { connection } => self.handle_disconnected(connection, now),
             Input::Relay(event) => self.handle_relay(event, now),
-            Input::RelayStarted { instance } => self.handle_relay_started(instance, now),
+            Input::RelayStarted { instance, settings } => {
+                self.handle_relay_started(instance, settings, now);
+            }
+            Input::RelayEnded => self.handle_relay_ended(now),
         }
         self.finish(now)
     }

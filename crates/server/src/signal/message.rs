@@ -244,7 +244,7 @@ pub enum ServerMessage {
         policy: Policy,
         /// Are relays forbidden from now on?
         never_relay: bool,
-        /// Who changed it.
+        /// Who changed it; 0: the server, which has no relay any more.
         by: Node,
     },
     /// Answer to [`ClientMessage::Ping`].

@@ -26,11 +26,10 @@ pub async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     if shared.metrics.connections.get() >= shared.config.signal.max_connections as i64 {
         reasons.push("connections");
     }
-    if shared.metrics.rooms.get() >= shared.config.rooms.max as i64 {
+    if shared.metrics.rooms.get() >= shared.rooms.most() as i64 {
         reasons.push("rooms");
     }
-    let relay = shared.relay.as_ref();
-    if relay.is_some_and(|relay| relay.stats().shedding == Shedding::Newcomers) {
+    if shared.relay.stats().shedding == Shedding::Newcomers {
         reasons.push("relay");
     }
     answer(&reasons)

@@ -473,7 +473,15 @@ impl World {
         self.relay_twice = RelayShadow::default();
         self.starts += 1;
         let instance = format!("start {}", self.starts);
-        self.handle(Input::RelayStarted { instance });
+        let settings = relay_settings().relay.expect("there is one");
+        self.handle(Input::RelayStarted { instance, settings });
+    }
+
+    /// The relay is turned off.
+    pub fn end_relay(&mut self) {
+        self.relay = RelayShadow::default();
+        self.relay_twice = RelayShadow::default();
+        self.handle(Input::RelayEnded);
     }
 
     fn handle(&mut self, input: Input) {

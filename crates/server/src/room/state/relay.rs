@@ -2,7 +2,7 @@
 
 use super::Room;
 use crate::room::relay::RELAY;
-use crate::room::{Settings, member, relay, wiring};
+use crate::room::{RelaySettings, Settings, member, relay, wiring};
 use crate::signal::message::{DescriptionKind, ErrorCode, Node, Policy, ServerMessage};
 use grove_relay::{Event, Refused};
 use grove_tree::{Fact, Kind, Millis, NodeFacts};
@@ -16,6 +16,9 @@ const REFUSED_AGAIN: Millis = 30_000;
 
 /// The longest offer to the relay, bytes: with 64 pairs of receivers one has 150,000.
 const MOST_OFFER: usize = 192 * 1024;
+
+/// In place of a participant's number, where the server did something by itself.
+const SERVER: Node = 0;
 
 /// Is the relay in the room's plan?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,11 +69,22 @@ impl Room {
                 return self.complain(from, ErrorCode::BadField, words, "set_policy");
             }
         };
+        self.change_policy(from, policy, planned, never_relay, now);
+    }
+
+    fn change_policy(
+        &mut self,
+        by: Node,
+        policy: Policy,
+        planned: grove_tree::Policy,
+        never_relay: bool,
+        now: Millis,
+    ) {
         (self.policy, self.never_relay) = (policy, never_relay);
         self.tell_all(ServerMessage::PolicyChanged {
             policy,
             never_relay,
-            by: from,
+            by,
         });
         if !never_relay {
             self.enter_relay(now);
@@ -202,16 +216,41 @@ impl Room {
         self.complain(peer, ErrorCode::TooMany, words, "relay");
     }
 
-    /// All that the relay knew is gone, its links are dead: it comes in anew.
-    pub(super) fn handle_relay_started(&mut self, instance: String, now: Millis) {
+    /// All that the relay knew is gone, its links are dead: it comes in anew. Where there was none it comes in.
+    pub(super) fn handle_relay_started(
+        &mut self,
+        instance: String,
+        settings: RelaySettings,
+        now: Millis,
+    ) {
         let Some(orders) = self.wiring.relay() else {
             return;
         };
-        if orders.instance() == instance {
+        let before = self.settings.relay.replace(settings);
+        if before == Some(settings) && orders.instance() == instance {
             return;
         }
-        orders.set_instance(instance);
+        orders.set_instance(instance, &settings);
         self.renew_relay(now, now);
+        if before.is_none() && !self.never_relay {
+            self.enter_relay(now);
+        }
+    }
+
+    /// It was turned off. A room that cannot do without goes on with what browsers can carry.
+    pub(super) fn handle_relay_ended(&mut self, now: Millis) {
+        self.settings.relay = None;
+        self.relay_due = None;
+        if self.relay != Standing::Out {
+            self.fact(Fact::Failed(wiring::node_id(RELAY)), now);
+            self.remove_relay(now);
+        }
+        let (auto, never_relay) = (Policy::Auto, self.never_relay);
+        if self.policy == Policy::Relay
+            && let Ok(planned) = check_policy(auto, never_relay, &self.settings)
+        {
+            self.change_policy(SERVER, auto, planned, never_relay, now);
+        }
     }
 
     /// The relay has lost everything of this room. Where it stood it comes in anew when it is due, over new links.
