@@ -6,7 +6,7 @@ use crate::world::{
 use grove_relay::{Event, Lost, Refused};
 use grove_server::room::relay::{FIRST, RELAY};
 use grove_server::room::state::Room;
-use grove_server::room::{ConnectionId, Opening};
+use grove_server::room::{ConnectionId, Opening, RelaySettings};
 use grove_server::signal::message::*;
 
 const STREAM: StreamRef = StreamRef { node: 1, stream: 0 };
@@ -393,6 +393,69 @@ fn a_relay_that_starts_anew_gets_every_link_and_stream_again() {
     world.everybody_is_ready();
     assert_eq!(world.relay.feeds.len(), 2);
     world.check(true);
+}
+
+#[test]
+fn a_relay_that_starts_anew_with_other_settings_is_used_by_those() {
+    let (mut world, all) = call();
+    let settings = RelaySettings {
+        rtp: false,
+        slots: 1,
+        ..relay_settings().relay.expect("there is one")
+    };
+    world.restart_relay_with(settings);
+    world.everybody_is_ready();
+    assert!(!link(&world, all[0]).by_rtp);
+    assert_eq!(world.edges().len(), 2, "it feeds one of the two");
+    world.check(true);
+    // The same start, told again, is no news.
+    let before = all[0];
+    let token = link(&world, before).token;
+    world.hear_start("start 1", settings);
+    assert_eq!(link(&world, before).token, token);
+}
+
+#[test]
+fn without_its_relay_a_room_goes_on_between_browsers_and_with_it_again_as_people_choose() {
+    let (mut world, all) = call();
+    world.take(all[1]);
+    world.end_relay();
+    let changed = ServerMessage::PolicyChanged {
+        policy: Policy::Auto,
+        never_relay: false,
+        by: 0,
+    };
+    assert!(world.take(all[1]).contains(&changed));
+    world.everybody_is_ready();
+    assert_eq!(world.edges(), [(1, 2), (1, 3)]);
+    assert_eq!(world.relay, RelayShadow::default());
+    world.check(true);
+    world.say(all[0], set(Policy::Relay, None));
+    let words = complaints(world.take(all[0]));
+    assert_eq!(words, ["this server has no relay: choose another policy"]);
+
+    world.restart_relay();
+    assert!(world.relay.is_in);
+    world.say(all[0], set(Policy::Relay, None));
+    world.everybody_is_ready();
+    assert_eq!(world.edges(), [(1, RELAY), (RELAY, 2), (RELAY, 3)]);
+    assert_eq!(link(&world, all[0]).instance, "start 1");
+    world.check(true);
+}
+
+#[test]
+fn a_room_that_was_made_without_a_relay_gets_one_that_is_turned_on_unless_it_forbids_it() {
+    for never_relay in [false, true] {
+        let opening = Opening {
+            never_relay,
+            instance: String::new(),
+            ..opening(Policy::Auto)
+        };
+        let mut world = World::of(Room::new(settings(), opening).expect("the policy is one"));
+        world.enter_sending();
+        world.restart_relay();
+        assert_eq!(world.relay.is_in, !never_relay);
+    }
 }
 
 #[test]

@@ -345,7 +345,7 @@ impl World {
         Self::of(Room::new(relay_settings(), opening(policy)).expect("the policy is one"))
     }
 
-    fn of(room: Room) -> Self {
+    pub fn of(room: Room) -> Self {
         Self {
             room,
             now: 1_000,
@@ -469,11 +469,20 @@ impl World {
 
     /// The relay loses all that it knew.
     pub fn restart_relay(&mut self) {
+        self.restart_relay_with(relay_settings().relay.expect("there is one"));
+    }
+
+    /// It starts anew, by order, or comes where there was none.
+    pub fn restart_relay_with(&mut self, settings: RelaySettings) {
         self.relay = RelayShadow::default();
         self.relay_twice = RelayShadow::default();
         self.starts += 1;
-        let instance = format!("start {}", self.starts);
-        let settings = relay_settings().relay.expect("there is one");
+        self.hear_start(&format!("start {}", self.starts), settings);
+    }
+
+    /// The room is told of a start.
+    pub fn hear_start(&mut self, instance: &str, settings: RelaySettings) {
+        let instance = instance.to_owned();
         self.handle(Input::RelayStarted { instance, settings });
     }
 
