@@ -355,6 +355,7 @@ pub(crate) fn room_settings(config: &Config, relay: Option<RelaySettings>) -> Se
         people: config.rooms.max_people,
         uplink: config.rooms.uplink_bps,
         slots: config.rooms.slots,
+        policy: config.rooms.preset.policy(),
         ice_servers: config.links.stun.clone(),
         relay,
     }

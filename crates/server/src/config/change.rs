@@ -19,6 +19,17 @@ pub enum Effect {
     Restart,
 }
 
+impl std::fmt::Display for Effect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Effect::AtOnce => "at once",
+            Effect::Relay => "the relay starts anew",
+            Effect::NewRooms => "for new rooms",
+            Effect::Restart => "after a restart",
+        })
+    }
+}
+
 impl Effect {
     /// Of the key with this path.
     pub fn of(path: &str) -> Effect {
@@ -182,7 +193,9 @@ mod tests {
         const ONE: Value = ("relay.udp_listen", "192.0.2.1:8080");
         const LESS: Value = ("relay.egress_bps", "5000000");
         let (home, both, v6) = ("192.0.2.1", "192.0.2.1 192.0.2.2", "192.0.2.1 2001:db8::1");
-        let table: [(&[Value], &str, &[Value], &str, Relay, &str); 18] = [
+        // Values and addresses before and now; the decision, and which addresses appeared.
+        type Case<'a> = (&'a [Value], &'a str, &'a [Value], &'a str, Relay, &'a str);
+        let table: [Case<'_>; 18] = [
             (&[], home, &[], home, Relay::Keep, ""),
             (&[], both, &[], home, Relay::Keep, ""),
             (&[], home, &[], both, again, "192.0.2.2"),

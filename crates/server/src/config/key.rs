@@ -235,7 +235,7 @@ pub const KEYS: &[Key] = &[
         "relay-udp",
         Kind::Text,
         "\"\"",
-        "Address and UDP port at which browsers send media to the relay; [::] is every address that this machine has when the server starts. Empty: the same as listen. off: none, media goes over WebSockets",
+        "Address and UDP port at which browsers send media to the relay; [::] is every address that this machine has when the relay starts. Empty: the same as listen. off: none, media goes over WebSockets",
     ),
     key(
         "relay.public_addresses",

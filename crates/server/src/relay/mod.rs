@@ -290,6 +290,7 @@ mod tests {
             people: 0,
             uplink: 1_000_000,
             slots: 8,
+            policy: Policy::Relay,
             ice_servers: Vec::new(),
             relay: Some(setup.rooms),
         };
@@ -297,9 +298,7 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         let rooms = Rooms::new(settings, 10, metrics, Some(relay.clone()));
         let supervisor = supervise(Arc::downgrade(&relay), life, Arc::downgrade(&rooms));
-        rooms
-            .create(Policy::Relay, false)
-            .expect("the policy can be had");
+        rooms.create(None, false).expect("the policy can be had");
         (relay, rooms, tokio::spawn(supervisor))
     }
 
@@ -347,10 +346,10 @@ mod tests {
         assert!(!relay.is_on());
         tokio::time::sleep(2 * PAUSE).await;
         assert!(!relay.is_on() && relay.instance().is_empty());
-        assert!(rooms.create(Policy::Relay, false).is_err());
+        assert!(rooms.create(Some(Policy::Relay), false).is_err());
         relay.run(Some(setup(None))).await;
         assert!(relay.is_on());
         one_room(&relay).await;
-        assert!(rooms.create(Policy::Relay, false).is_ok());
+        assert!(rooms.create(Some(Policy::Relay), false).is_ok());
     }
 }

@@ -33,6 +33,8 @@ pub struct Settings {
     pub uplink: u64,
     /// Edges that a node carries in all.
     pub slots: u16,
+    /// How trees are chosen in rooms that do not say.
+    pub policy: Policy,
     /// STUN servers that clients are told.
     pub ice_servers: Vec<String>,
     /// What the relay may be asked for, where there is one.

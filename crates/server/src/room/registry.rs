@@ -76,10 +76,10 @@ impl Rooms {
         ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Makes a room and returns its id.
+    /// Makes a room and returns its id. Without a policy it gets the one for rooms that do not say, as far as it can have it.
     pub fn create(
         self: &Arc<Self>,
-        policy: Policy,
+        policy: Option<Policy>,
         never_relay: bool,
     ) -> Result<String, CreateError> {
         let unix_ms = SystemTime::now()
@@ -92,6 +92,11 @@ impl Rooms {
         if rooms.handles.len() >= rooms.most {
             return Err(CreateError::TooMany);
         }
+        let has_relay = rooms.settings.relay.is_some() && !never_relay;
+        let policy = policy.unwrap_or(match rooms.settings.policy {
+            Policy::Relay if !has_relay => Policy::Auto,
+            preset => preset,
+        });
         let opening = Opening {
             policy,
             never_relay,

@@ -239,10 +239,6 @@ impl Client<'_> {
                 Some("create"),
             );
         }
-        let policy = policy.unwrap_or_else(|| match self.shared.config.rooms.preset.policy() {
-            Policy::Relay if never_relay => Policy::Auto,
-            preset => preset,
-        });
         match self.shared.rooms.create(policy, never_relay) {
             Ok(room) => {
                 self.created += 1;

@@ -22,6 +22,7 @@ pub fn settings() -> Settings {
         people: 0,
         uplink: 20_000_000,
         slots: 64,
+        policy: Policy::Auto,
         ice_servers: Vec::new(),
         relay: None,
     }

@@ -2,6 +2,8 @@
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use grove_server::config::{Config, Flags};
+use grove_server::log::Level;
+use grove_server::reload::Reloader;
 use grove_server::server::{Server, Stopper};
 use grove_server::signal::message::{ClientMessage, Join, Joined, ServerMessage};
 use serde_json::{Value, json};
@@ -19,8 +21,9 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Running {
     pub address: SocketAddr,
     pub stopper: Stopper,
+    pub reloader: Reloader,
     /// Removed with the server.
-    _data: tempfile::TempDir,
+    pub data: tempfile::TempDir,
     pub done: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
@@ -46,7 +49,8 @@ pub async fn start(values: &[(&'static str, &str)]) -> Running {
     Running {
         address,
         stopper,
-        _data: data,
+        reloader: server.reloader(Level::default()),
+        data,
         done: tokio::spawn(server.run()),
     }
 }

@@ -5,4 +5,5 @@ mod life;
 mod limits;
 mod pages;
 mod relay;
+mod reload;
 mod rooms;

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-const PATH: &str = "/api/v1/relay";
-const PROTOCOL: &str = "grove.relay.v1";
+pub const PATH: &str = "/api/v1/relay";
+pub const PROTOCOL: &str = "grove.relay.v1";
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -51,22 +51,22 @@ impl Link {
         }
     }
 
-    fn send(&self, message: Message) {
+    pub fn send(&self, message: Message) {
         let _ = self.outgoing.send(message);
     }
 
-    fn take(&self, stream: u32) {
+    pub fn take(&self, stream: u32) {
         self.send(Message::text(
             json!({ "t": "take", "s": stream, "have": [] }).to_string(),
         ));
     }
 
-    async fn frame(&mut self) -> Bytes {
+    pub async fn frame(&mut self) -> Bytes {
         let frame = timeout(PATIENCE, self.frames.recv()).await;
         frame.expect("it comes in time").expect("the link is open")
     }
 
-    async fn close(self) -> (u16, String) {
+    pub async fn close(self) -> (u16, String) {
         let closed = timeout(PATIENCE, self.closed)
             .await
             .expect("it closes in time");
@@ -147,7 +147,7 @@ pub async fn ordered(client: &mut Client) -> RelayLink {
 }
 
 /// A sealed frame as far as a forwarder can tell.
-fn sealed(number: u32, kind: Kind) -> Bytes {
+pub fn sealed(number: u32, kind: Kind) -> Bytes {
     let audio = matches!(kind, Kind::Audio { .. });
     let header = Header {
         kind,
@@ -167,28 +167,28 @@ fn sealed(number: u32, kind: Kind) -> Bytes {
     bytes.into()
 }
 
-const KEY: Kind = Kind::Key {
+pub const KEY: Kind = Kind::Key {
     width: 320,
     height: 180,
 };
-const DELTA: Kind = Kind::Delta {
+pub const DELTA: Kind = Kind::Delta {
     farthest: 1,
     nearest: 1,
 };
 const AUDIO: Kind = Kind::Audio { level: 40 };
 /// Ada's camera.
-const CAMERA: u32 = 16;
+pub const CAMERA: u32 = 16;
 
-struct Call {
-    server: Running,
-    ada: Client,
-    bob: Client,
-    up: Link,
-    down: Link,
+pub struct Call {
+    pub server: Running,
+    pub ada: Client,
+    pub bob: Client,
+    pub up: Link,
+    pub down: Link,
 }
 
 /// Ada's camera goes to Bob through the relay: the first picture came.
-async fn call() -> Call {
+pub async fn call() -> Call {
     let server = start(&[]).await;
     let policy = json!({ "type": "create", "policy": { "kind": "relay" } });
     let room = server.create(policy).await;

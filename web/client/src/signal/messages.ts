@@ -215,7 +215,7 @@ export type ServerMessage = {
   policy: Policy;
   /** Are relays forbidden from now on? */
   never_relay: boolean;
-  /** Who changed it. */
+  /** Who changed it; 0: the server, which has no relay any more. */
   by: number;
 }
   | {
