@@ -4,19 +4,67 @@ import { within } from "./wait.ts";
 
 interface Scope {
   groveConnections: RTCPeerConnection[];
+  /** Every state that one of them came to, in order. */
+  groveStates: RTCPeerConnectionState[];
+  /** Ends the watch for standstills: the longest, ms. */
+  groveStandstill: () => number;
 }
 
 /** For `OpenOptions.before`: keeps hold of every peer connection that the page makes. */
 export function watchConnections(): void {
   const scope = globalThis as unknown as Scope & { RTCPeerConnection: typeof RTCPeerConnection };
   scope.groveConnections = [];
+  scope.groveStates = [];
   scope.RTCPeerConnection = class extends RTCPeerConnection {
     constructor(configuration?: RTCConfiguration) {
       super(configuration);
       scope.groveConnections.push(this);
+      this.addEventListener("connectionstatechange", () => scope.groveStates.push(this.connectionState));
     }
   };
 }
+
+/** The states that the page's connections came to since it loaded; one that the page closes comes to none. */
+export const connectionStates = (page: Page): Promise<RTCPeerConnectionState[]> =>
+  within(
+    10_000,
+    "the page tells the states of its connections",
+    page.evaluate(() => (globalThis as unknown as Scope).groveStates),
+  );
+
+/** Watches from now on for how long no picture comes by RTP, in steps of 50 ms. */
+export async function watchStandstill(page: Page): Promise<void> {
+  const watch = (): void => {
+    const scope = globalThis as unknown as Scope;
+    let [most, last, lastAt] = [0, -1, performance.now()];
+    const look = async (): Promise<void> => {
+      let came = 0;
+      for (const connection of scope.groveConnections) {
+        if (connection.connectionState === "closed") continue;
+        for (const one of (await connection.getStats()).values())
+          if (one.type === "inbound-rtp" && one.kind === "video") came += one.packetsReceived;
+      }
+      if (came === last) return;
+      const now = performance.now();
+      most = Math.max(most, now - lastAt);
+      [last, lastAt] = [came, now];
+    };
+    const timer = setInterval(() => void look(), 50);
+    scope.groveStandstill = () => {
+      clearInterval(timer);
+      return Math.max(most, performance.now() - lastAt);
+    };
+  };
+  await within(10_000, "the page watches for standstills", page.evaluate(watch));
+}
+
+/** The longest standstill of pictures since {@link watchStandstill}, ms; the watch ends. */
+export const longestStandstill = (page: Page): Promise<number> =>
+  within(
+    10_000,
+    "the page tells its longest standstill",
+    page.evaluate(() => (globalThis as unknown as Scope).groveStandstill()),
+  );
 
 /** How many the page has made since it loaded. */
 export const connectionsMade = (page: Page): Promise<number> =>

@@ -4,7 +4,7 @@
  * `GROVE_BIN` names the binary (relative to `web/e2e`); else the newest of the debug and the release build is taken.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -47,6 +47,7 @@ export class GroveServer {
   #process: ChildProcess | null = null;
   #log = "";
   readonly #data = mkdtempSync(join(tmpdir(), "grove-e2e-"));
+  readonly #file = join(this.#data, "grove.toml");
   readonly gate: Gate;
   readonly port: number;
   readonly #extra: string[];
@@ -79,7 +80,18 @@ export class GroveServer {
   }
 
   async #spawn(): Promise<void> {
-    const args = ["serve", "--listen", `127.0.0.1:${this.port}`, "--data", this.#data, "--public-url", this.url];
+    writeFileSync(this.#file, "");
+    const args = [
+      "serve",
+      "--config",
+      this.#file,
+      "--listen",
+      `127.0.0.1:${this.port}`,
+      "--data",
+      this.#data,
+      "--public-url",
+      this.url,
+    ];
     // All addresses of this machine: Firefox does not send media to 127.0.0.1.
     if (!this.#extra.includes("--relay-udp")) args.push("--relay-udp", `0.0.0.0:${this.port}`);
     const child = spawn(serverBinary(), [...args, ...this.#extra], {
@@ -120,6 +132,25 @@ export class GroveServer {
     } finally {
       socket.close();
     }
+  }
+
+  /** Has the server read its configuration again, with this file, and waits until it says these words. Flags are stronger. */
+  async reload(toml: string, words = "the configuration was read again"): Promise<void> {
+    writeFileSync(this.#file, toml);
+    const before = this.#log.length;
+    this.#process?.kill("SIGHUP");
+    const said = (): string => this.#log.slice(before);
+    await until(`the server says: ${words}`, () => said().includes(words) || "not yet", {
+      everyMs: 20,
+      dump: async () => said(),
+    });
+  }
+
+  /** What the server has counted under this name and these labels. */
+  async metric(name: string): Promise<number> {
+    const answer = await fetch(`http://127.0.0.1:${this.port}/metrics`);
+    const line = (await answer.text()).split("\n").find((one) => one.startsWith(`${name} `));
+    return Number(line?.slice(name.length + 1) ?? 0);
   }
 
   /** SIGTERM, then SIGKILL after 5 s. */
