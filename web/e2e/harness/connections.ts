@@ -4,7 +4,7 @@ import { within } from "./wait.ts";
 
 interface Scope {
   groveConnections: RTCPeerConnection[];
-  /** Every state that one of them came to, in order. */
+  /** The states of all of them in the order in which they came to them; `new`: one was made. */
   groveStates: RTCPeerConnectionState[];
   /** Ends the watch for standstills: the longest, ms. */
   groveStandstill: () => number;
@@ -19,12 +19,16 @@ export function watchConnections(): void {
     constructor(configuration?: RTCConfiguration) {
       super(configuration);
       scope.groveConnections.push(this);
+      scope.groveStates.push("new");
       this.addEventListener("connectionstatechange", () => scope.groveStates.push(this.connectionState));
     }
   };
 }
 
-/** The states that the page's connections came to since it loaded; one that the page closes comes to none. */
+/**
+ * The states of the page's connections since it loaded, in the order in which they came to them: `new` stands for each that
+ * was made. One that the page closes comes to none.
+ */
 export const connectionStates = (page: Page): Promise<RTCPeerConnectionState[]> =>
   within(
     10_000,
