@@ -50,7 +50,7 @@ impl Call {
     /// A relay, and browsers 1, 2, ... that are linked to it by RTP.
     pub async fn new(browsers: Node) -> Self {
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let udp = Udp::bind(&[localhost], 0).expect("a free port");
+        let udp = Udp::bind(&[localhost], 0, 1).expect("a free port");
         let port = udp.candidates()[0];
         let (handle, events) = spawn(Settings::default(), Some(Arc::new(udp)));
         let mut call = Self {
