@@ -278,7 +278,7 @@ impl Driver {
 
     /// Drives the relay until nobody gives it orders any more.
     pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
-        let mut stats_at = Instant::now();
+        let mut stats_at = Instant::now() + STATS_EVERY;
         loop {
             let due = self
                 .relay

@@ -342,6 +342,15 @@ mod tests {
         assert_eq!(note(&mut directory, link(ROOM, 1, 1)), 0);
     }
 
+    #[tokio::test]
+    async fn where_one_shard_ends_all_do_and_so_do_the_events() {
+        let (handle, mut events) = spawn_threads(Settings::default(), None, 3);
+        let _ = handle.shards.all[1].messages.send(Message::Stop);
+        assert_eq!(events.recv().await, None);
+        let attached = handle.attach(Token([1; 16])).await;
+        assert_eq!(attached.err(), Some(AttachError::Stopped));
+    }
+
     #[test]
     fn a_token_that_another_room_has_taken_over_is_not_voided_by_the_first() {
         let mut directory = Directory::default();

@@ -131,7 +131,8 @@ impl Claims {
     }
 
     /// Addresses that are claimed.
-    pub fn count(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
         let by_address = self.by_address.read();
         by_address.unwrap_or_else(PoisonError::into_inner).len()
     }

@@ -249,7 +249,10 @@ mod tests {
 
     impl Two {
         fn new() -> Self {
-            let mut demux = Demux::default();
+            Self::with(Demux::default())
+        }
+
+        fn with(mut demux: Demux<u8>) -> Self {
             demux.add(1, "one", "secret one");
             demux.add(2, "two", "secret two");
             Self(demux)
@@ -320,6 +323,46 @@ mod tests {
         assert_eq!(two.came(6, &good, 0), Route::Drop);
         assert_eq!(two.came(6, RTP, 0), Route::Drop);
         assert_eq!(two.0.by_address.len(), 1);
+    }
+
+    #[test]
+    fn among_shards_an_address_passes_on_by_the_same_rules_and_its_former_session_sends_there_no_more()
+     {
+        let claims = Arc::new(Claims::new(2));
+        let shard = |n| Demux::new(Arc::clone(&claims), n);
+        let mut two = [Two::with(shard(0)), Two::with(shard(1))];
+        let mut came = |shard: usize, datagram: &[u8], now| two[shard].came(5, datagram, now);
+        assert_eq!(
+            came(0, &check("one", "secret one", 1), 0),
+            Route::Session(1)
+        );
+        // Nothing was heard from it yet.
+        assert_eq!(
+            came(1, &check("two", "secret two", 2), 0),
+            Route::Session(2)
+        );
+        assert_eq!(
+            [came(0, RTP, 0), came(1, RTP, 0)],
+            [Route::Drop, Route::Session(2)]
+        );
+        two[1].0.heard(2, from(5), 0);
+        assert_eq!(two[1].0.path(2, 1), Some((from(0), from(5))));
+        let mut came = |shard: usize, datagram: &[u8], now| two[shard].came(5, datagram, now);
+        assert_eq!(
+            came(0, &check("one", "secret one", 3), 4 * SECOND),
+            Route::Drop
+        );
+        assert_eq!(
+            came(0, &check("one", "secret one", 4), 6 * SECOND),
+            Route::Session(1)
+        );
+        assert_eq!(claims.owner(from(5)), Some(0));
+        assert_eq!(two[1].0.path(2, 1), None);
+        assert_eq!(two[1].0.way(2, from(5)), None);
+        two[1].0.remove(2);
+        assert_eq!(claims.owner(from(5)), Some(0));
+        two[0].0.remove(1);
+        assert_eq!(claims.count(), 0);
     }
 
     #[test]
