@@ -151,7 +151,7 @@ impl Server {
                     links: config.relay.max_links,
                     ..grove_relay::Settings::default()
                 };
-                Relay::start(settings, udp)
+                Relay::start(settings, config.relay.threads, udp)
             })
             .unzip();
         let (quic, quic_port) = match config.relay.quic_listen.filter(|_| relay.is_some()) {

@@ -49,7 +49,7 @@ fn token(peer: Node) -> Token {
 /// Runs the relay at `address` until whoever gives the orders is gone. Prints where it takes them.
 pub(crate) async fn serve(address: IpAddr) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let udp = Udp::bind(&[address], 0)?;
+    let udp = Udp::bind(&[address], 0, 1)?;
     let (handle, mut events) = spawn(Settings::default(), Some(Arc::new(udp)));
     handle.command(Command::Enter {
         room: ROOM,

@@ -155,6 +155,9 @@ pub struct Relay {
     pub slots: u16,
     /// Links at once.
     pub max_links: usize,
+    /// Threads that it runs on: 1 to 64. Written as 0, one for each core.
+    #[serde(deserialize_with = "threads")]
+    pub threads: usize,
     /// Where media comes in by UDP: empty, `off`, or an address with a port.
     pub udp_listen: String,
     /// Where else browsers reach it: addresses, with or without a port.
@@ -546,6 +549,16 @@ fn address_or_none<'de, D: serde::Deserializer<'de>>(
     let text = String::deserialize(deserializer)?;
     let address = (!text.is_empty()).then(|| text.parse()).transpose();
     address.map_err(serde::de::Error::custom)
+}
+
+/// 0 is one for each core.
+fn threads<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = match usize::deserialize(deserializer)? {
+        0 => cores(),
+        threads => threads,
+    };
+    Ok(threads.min(grove_relay::MOST_THREADS))
 }
 
 /// `stun:host` or `stun:host:port`, also `stuns:`: what browsers take. One wrong address would keep them from making any

@@ -24,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Relay {
     settings: Settings,
+    /// On how many threads it runs.
+    threads: usize,
     /// Where links by RTP come in; kept from start to start.
     udp: Option<Arc<Udp>>,
     /// None between the end of one and the start of the next.
@@ -35,12 +37,13 @@ pub type Events = mpsc::UnboundedReceiver<Event>;
 
 impl Relay {
     /// Starts it. Its events are for [`supervise`].
-    pub fn start(settings: Settings, udp: Option<Udp>) -> (Arc<Self>, Events) {
+    pub fn start(settings: Settings, threads: usize, udp: Option<Udp>) -> (Arc<Self>, Events) {
         let udp = udp.map(Arc::new);
-        let (handle, events) = grove_relay::spawn(settings, udp.clone());
+        let (handle, events) = grove_relay::spawn_threads(settings, udp.clone(), threads);
         let running = RwLock::new(Some(handle));
         let relay = Self {
             settings,
+            threads,
             udp,
             running,
         };
@@ -79,6 +82,12 @@ impl Relay {
             .map_or_else(Stats::default, |handle| handle.stats())
     }
 
+    /// The same, of each of its threads.
+    pub fn shards(&self) -> Vec<Stats> {
+        self.handle()
+            .map_or_else(Vec::new, |handle| handle.shards().collect())
+    }
+
     /// Opens a link, with the instance that it leads to.
     pub async fn attach(&self, token: Token) -> Result<(Attached, String), AttachError> {
         let handle = self.handle().ok_or(AttachError::Stopped)?;
@@ -103,7 +112,8 @@ pub async fn supervise(relay: Weak<Relay>, mut events: Events, rooms: Weak<Rooms
         let Some((relay, rooms)) = relay.upgrade().zip(rooms.upgrade()) else {
             return;
         };
-        let (handle, fresh) = grove_relay::spawn(relay.settings, relay.udp.clone());
+        let (handle, fresh) =
+            grove_relay::spawn_threads(relay.settings, relay.udp.clone(), relay.threads);
         let instance = handle.instance().to_owned();
         relay.set(Some(handle));
         events = fresh;
@@ -134,7 +144,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_relay_that_breaks_starts_anew_and_rooms_enter_it_again() {
-        let (relay, events) = Relay::start(Settings::default(), None);
+        let (relay, events) = Relay::start(Settings::default(), 2, None);
         let settings = RoomSettings {
             resume: 0,
             empty: 60_000,
@@ -157,7 +167,7 @@ mod tests {
             .create(Policy::Relay, false)
             .expect("the policy can be had");
         let first = relay.instance();
-        // The task of a relay ends with its last handle, as it would by a fault.
+        // The threads of a relay end with its last handle, as it would by a fault.
         relay.set(None);
         while relay.instance().is_empty() {
             tokio::time::sleep(PAUSE / 10).await;

@@ -19,7 +19,8 @@ pub fn bind(config: &Config, address: SocketAddr) -> Result<Option<Udp>, (Socket
         addresses.retain(|ip| ip.is_ipv4() || listen.is_ipv6());
         addresses.push(Ipv4Addr::LOCALHOST.into());
     }
-    let udp = Udp::bind(&addresses, listen.port()).map_err(|error| (listen, error))?;
+    let udp = Udp::bind(&addresses, listen.port(), config.relay.threads)
+        .map_err(|error| (listen, error))?;
     for (address, error) in udp.refused() {
         tracing::warn!(%address, %error, "no media by UDP at this address");
     }

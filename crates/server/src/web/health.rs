@@ -1,11 +1,12 @@
 //! For whoever watches the server.
 
+use crate::relay::Relay;
 use crate::server::{Phase, Shared};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use grove_relay::Shedding;
+use grove_relay::{Shedding, Stats};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -29,8 +30,13 @@ pub async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     if shared.metrics.rooms.get() >= shared.config.rooms.max as i64 {
         reasons.push("rooms");
     }
-    let relay = shared.relay.as_ref();
-    if relay.is_some_and(|relay| relay.stats().shedding == Shedding::Newcomers) {
+    // New rooms go to the thread with the least to do, so one that takes people is enough.
+    let full = |relay: &Arc<Relay>| {
+        let shards = relay.shards();
+        let refuses = |stats: &Stats| stats.shedding == Shedding::Newcomers;
+        !shards.is_empty() && shards.iter().all(refuses)
+    };
+    if shared.relay.as_ref().is_some_and(full) {
         reasons.push("relay");
     }
     answer(&reasons)
