@@ -183,4 +183,60 @@ mod tests {
         assert_eq!((&all[0][..], &all[1][..]), (&[0x80, 1][..], &[0, 2][..]));
         assert!(all[2..].iter().all(|bytes| bytes[..] == [0, 1]));
     }
+
+    #[tokio::test]
+    async fn what_comes_at_the_wrong_shard_goes_to_its_own_and_what_is_nobodys_to_none() {
+        const PEERS: usize = 24;
+        let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let ours = Udp::bind(&[localhost], 0, 2).expect("a port");
+        let port = ours.candidates()[0];
+        let exchange = Arc::new(Exchange::new(2));
+        let sockets = [0, 1].map(|shard| ours.open(shard, 2).expect("sockets"));
+        let mut demuxes = [0, 1].map(|shard| Demux::new(Arc::clone(&exchange.claims), shard));
+        let mut inboxes = [0, 1].map(|shard| Inbox::new(Arc::clone(&exchange), shard));
+        let bind = |_| UdpSocket::bind((localhost, 0)).expect("a port");
+        let (peers, strangers) = ([0; PEERS].map(bind), [0; PEERS].map(bind));
+        // All of them are the second shard's, whose user names begin with B.
+        for (n, peer) in (0..).zip(&peers) {
+            let session = (1, 2, u64::from(n));
+            demuxes[1].add(session, &format!("B{n}"), "password");
+            let check = check(&format!("B{n}"), "password", n);
+            demuxes[1].route(peer.local_addr().expect("bound"), port, &check, 0);
+        }
+        let plain = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat();
+        for (n, (peer, stranger)) in (0..).zip(peers.iter().zip(&strangers)) {
+            for datagram in [&[0x80, n][..], &check("A1", "password", n)] {
+                peer.send_to(datagram, port).expect("sent");
+            }
+            // The last is of no shard that there is.
+            for name in ["A1", "B1", "C1"] {
+                let check = check(name, "password", n);
+                stranger.send_to(&check, port).expect("sent");
+            }
+            for datagram in [&[0x80, n][..], &[22, 254, n], &plain] {
+                stranger.send_to(datagram, port).expect("sent");
+            }
+        }
+        let (mut known, mut stun) = ([0; 2], [0; 2]);
+        let latest = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while stun.iter().sum::<usize>() < 4 * PEERS || known[1] < PEERS {
+            assert!(std::time::Instant::now() < latest, "{known:?} {stun:?}");
+            tokio::task::yield_now().await;
+            for shard in [0, 1] {
+                while let Some(came) = inboxes[shard].next(&sockets[shard], &demuxes[shard]) {
+                    let of = match Protocol::of(&came.bytes) {
+                        Some(Protocol::Stun) => &mut stun[shard],
+                        _ => &mut known[shard],
+                    };
+                    *of += 1;
+                    let marked = named(&came.bytes).is_none_or(|of| of == shard);
+                    assert!(marked && came.local == port);
+                }
+            }
+        }
+        assert_eq!((known, stun.iter().sum::<usize>()), ([0, PEERS], 4 * PEERS));
+        let handed = inboxes.each_ref().map(Inbox::handed);
+        assert!(handed[0].0 > 0 && handed[0].0 < PEERS as u64, "{handed:?}");
+        assert_eq!(handed[1], (0, 0));
+    }
 }

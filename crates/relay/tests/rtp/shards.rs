@@ -166,6 +166,29 @@ async fn a_browser_whose_port_changes_to_one_at_another_thread_is_followed() {
 }
 
 #[tokio::test]
+async fn of_too_many_links_in_the_making_on_all_threads_the_eldest_of_all_goes() {
+    let mut call = relay(2);
+    let mut begun = Vec::new();
+    for peer in (1..=90).chain(201..=250) {
+        call.link(peer);
+        begun.push((peer, call.offer(peer).await));
+    }
+    // Twelve are gone.
+    let asked = [1, 12, 13, 90, 250];
+    for (peer, (pending, answer)) in begun {
+        if asked.contains(&peer) {
+            call.answered(pending, &answer);
+        }
+    }
+    call.run_until(|call| [13, 90, 250].iter().all(|&peer| call.is_up(peer)))
+        .await;
+    assert!(!call.is_up(1) && !call.is_up(12));
+    second(&mut call).await;
+    let links: Vec<_> = call.handle.shards().map(|shard| shard.size.links).collect();
+    assert_eq!(links, [2, 1]);
+}
+
+#[tokio::test]
 async fn a_flood_at_one_thread_stops_neither_its_own_room_nor_the_others() {
     let mut call = two_rooms().await;
     let (stranger, mut random) = (Strangers::new(1), Random(9));
