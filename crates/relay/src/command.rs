@@ -111,7 +111,7 @@ impl Layers {
 }
 
 /// Proves to the relay who opens a link: 128 random bits, for one link only.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub [u8; 16]);
 
 impl fmt::Debug for Token {

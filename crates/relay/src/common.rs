@@ -132,6 +132,12 @@ impl Common {
         }
     }
 
+    /// So much may leave in all from now on.
+    pub(crate) fn set_egress(&mut self, bps: u64) {
+        self.settings.egress_bps = bps;
+        self.egress.bps = bps;
+    }
+
     pub(crate) fn event(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
     }

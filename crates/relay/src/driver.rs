@@ -1,4 +1,5 @@
-//! The tokio task that owns a [`Relay`], and the queues between it and the sockets.
+//! The tokio task that owns a [`Relay`], and the queues between it and the sockets. A relay has one of them, or one per thread,
+//! its shards ([`crate::handle`]).
 //!
 //! One task, one channel in: commands, attached links, what came on them, what their sockets have taken. A link may have
 //! [`INBOUND_BYTES`] of messages on the way to the task; then its socket waits, and the others do not. Outgoing messages
@@ -9,7 +10,6 @@
 //! fails between core and sockets costs no more than the step.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,12 +18,13 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::bounds::{Bounds, Egress};
 use crate::command::{Command, Node, Room, Token};
 use crate::event::{Event, Stats};
 use crate::relay::{
     Close, Incoming, Input, Link, Micros, Outgoing, Output, Refused, Relay, Settings,
 };
-use crate::udp::{Now, Port, Read, Udp};
+use crate::udp::{Exchange, Now, Port, Read, Udp};
 
 /// Bytes of messages that one link may have on the way to the task: four of the largest.
 const INBOUND_BYTES: usize = 1 << 20;
@@ -34,13 +35,14 @@ const BATCH: usize = 64;
 /// How often [`Handle::stats`] sees new figures.
 const STATS_EVERY: Duration = Duration::from_secs(1);
 
-enum Message {
+pub(crate) enum Message {
     Command(Command),
     Attach(Token, oneshot::Sender<Result<Attached, AttachError>>),
     Came(Link, Incoming, OwnedSemaphorePermit),
     Unsent(Link),
     Closed(Link),
     Read(Read),
+    Stop,
 }
 
 /// Why a link was not opened.
@@ -65,44 +67,9 @@ pub enum AttachError {
 #[error("the relay has stopped")]
 pub struct Gone;
 
-/// Gives orders to a relay that runs. Cheap to clone; the relay stops when the last is dropped.
-#[derive(Debug, Clone)]
-pub struct Handle {
-    messages: mpsc::UnboundedSender<Message>,
-    instance: Arc<str>,
-    stats: watch::Receiver<Stats>,
-}
-
 impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Message")
-    }
-}
-
-impl Handle {
-    /// Gives an order. Orders are obeyed in the order in which they were given.
-    pub fn command(&self, command: Command) {
-        // A relay that has stopped obeys nothing; whoever gave the order sees its events end.
-        let _ = self.messages.send(Message::Command(command));
-    }
-
-    /// Which run of the relay this is: 16 random characters. Links to another instance are dead.
-    pub fn instance(&self) -> &str {
-        &self.instance
-    }
-
-    /// Sums and what is held, at most a second old.
-    pub fn stats(&self) -> Stats {
-        *self.stats.borrow()
-    }
-
-    /// Opens the link that was ordered with this token. A second one replaces the first.
-    pub async fn attach(&self, token: Token) -> Result<Attached, AttachError> {
-        let (answer, answered) = oneshot::channel();
-        self.messages
-            .send(Message::Attach(token, answer))
-            .map_err(|_| AttachError::Stopped)?;
-        answered.await.unwrap_or(Err(AttachError::Stopped))
     }
 }
 
@@ -240,52 +207,16 @@ impl Ended {
     }
 }
 
-/// Runs a relay in a task of its own, on the current tokio runtime: a handle on it, and its events. With a UDP port links
-/// can be made by RTP. Events that nobody
-/// takes pile up: take them.
-pub fn spawn(
-    settings: Settings,
-    udp: Option<Arc<Udp>>,
-) -> (Handle, mpsc::UnboundedReceiver<Event>) {
-    let (messages, inbox) = mpsc::unbounded_channel();
-    let (events, told) = mpsc::unbounded_channel();
-    let (publish, stats) = watch::channel(Stats::default());
-    let handle = Handle {
-        messages: messages.clone(),
-        instance: instance(),
-        stats,
-    };
-    let driver = Driver {
-        relay: Relay::new(settings),
-        port: udp.map(Port::new),
-        started: Instant::now(),
-        woke: Instant::now(),
-        busy: Duration::ZERO,
-        told_at: Instant::now(),
-        links: HashMap::new(),
-        messages: messages.downgrade(),
-        events,
-        publish,
-    };
-    tokio::spawn(driver.run(inbox));
-    (handle, told)
-}
-
-/// Random enough to differ from every other run: the standard library seeds its hashers from the operating system.
-fn instance() -> Arc<str> {
-    let seed = RandomState::new();
-    let mut hasher = seed.build_hasher();
-    hasher.write_u32(std::process::id());
-    format!("{:016x}", hasher.finish()).into()
-}
-
 struct Socket {
     shared: Arc<Shared>,
     queue: mpsc::UnboundedSender<Outgoing>,
     ended: watch::Sender<Option<Close>>,
 }
 
-struct Driver {
+pub(crate) struct Driver {
+    shard: usize,
+    bounds: Arc<Bounds>,
+    egress: Egress,
     relay: Relay,
     port: Option<Port>,
     started: Instant,
@@ -301,9 +232,53 @@ struct Driver {
     told_at: Instant,
 }
 
+/// What a shard has to do with the rest of the relay.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// Which shard it is.
+    pub shard: usize,
+    /// When the clock of all shards began.
+    pub started: Instant,
+    pub settings: Settings,
+    pub bounds: Arc<Bounds>,
+    /// The port, and what the ports of all shards share.
+    pub port: Option<(Arc<Udp>, Arc<Exchange>)>,
+    pub messages: mpsc::WeakUnboundedSender<Message>,
+    pub events: mpsc::UnboundedSender<Event>,
+    pub publish: watch::Sender<Stats>,
+}
+
 impl Driver {
-    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
-        let mut stats_at = self.started;
+    /// Takes its seat, on the current tokio runtime.
+    ///
+    /// # Panics
+    /// When the system has no descriptors left for the port's sockets.
+    pub(crate) fn new(seat: Seat) -> Self {
+        let (shard, bounds) = (seat.shard, seat.bounds);
+        let port = seat.port.map(|(udp, exchange)| {
+            Port::new(&udp, exchange, Arc::clone(&bounds), shard)
+                .expect("a bound socket can be opened while there are descriptors")
+        });
+        Self {
+            shard,
+            egress: Egress::new(Arc::clone(&bounds), shard),
+            bounds,
+            relay: Relay::new(seat.settings),
+            port,
+            started: seat.started,
+            woke: Instant::now(),
+            busy: Duration::ZERO,
+            told_at: Instant::now(),
+            links: HashMap::new(),
+            messages: seat.messages,
+            events: seat.events,
+            publish: seat.publish,
+        }
+    }
+
+    /// Drives the relay until nobody gives it orders any more.
+    pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        let mut stats_at = Instant::now() + STATS_EVERY;
         loop {
             let due = self
                 .relay
@@ -329,11 +304,11 @@ impl Driver {
             };
             tokio::select! {
                 message = inbox.recv() => match message {
+                    None | Some(Message::Stop) => return,
                     Some(message) => {
                         self.woke = Instant::now();
                         self.guarded(|driver| driver.handle(message));
                     }
-                    None => return,
                 },
                 () = datagrams => {
                     self.woke = Instant::now();
@@ -361,17 +336,27 @@ impl Driver {
                 }
             });
             self.flush();
+            self.bounds.settle(self.shard, &self.relay);
+            self.egress.note(&mut self.relay, now);
             let done = Instant::now();
             self.busy += done - self.woke;
             if done >= stats_at {
                 stats_at = done + STATS_EVERY;
                 self.tell_load(done);
                 self.flush();
-                let mut stats = self.relay.stats(now);
-                stats.counters.datagrams_unsent = self.port.as_ref().map_or(0, Port::unsent);
-                self.publish.send_replace(stats);
+                self.tell_stats(now);
             }
         }
+    }
+
+    fn tell_stats(&mut self, now: Micros) {
+        let mut stats = self.relay.stats(now);
+        if let Some(port) = &self.port {
+            let counters = &mut stats.counters;
+            counters.datagrams_unsent = port.unsent();
+            (counters.datagrams_handed, counters.datagrams_untaken) = port.handed();
+        }
+        self.publish.send_replace(stats);
     }
 
     /// Runs a step. See the module for what a panic costs.
@@ -511,10 +496,13 @@ impl Driver {
                 }
                 self.read_offers();
             }
+            // The task has ended then.
+            Message::Stop => {}
         }
     }
 
     fn attach(&mut self, token: Token, now: Micros) -> Result<Attached, AttachError> {
+        self.bounds.make_room(self.shard, &mut self.relay);
         let link = self
             .relay
             .handle_attach(token, now)

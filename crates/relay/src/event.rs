@@ -1,5 +1,7 @@
 //! What the relay tells whoever gave it its orders.
 
+use std::ops::AddAssign;
+
 use crate::command::{Node, Room, Stream};
 use crate::overload::Shedding;
 use crate::relay::Refused;
@@ -206,4 +208,159 @@ pub struct Counters {
     pub shed: u64,
     /// Datagrams of links by RTP that never left: too much stood before the socket, or there was no way to the browser.
     pub datagrams_unsent: u64,
+    /// Datagrams that came at another shard than theirs and were handed over.
+    pub datagrams_handed: u64,
+    /// Of those: that their shard had no place for.
+    pub datagrams_untaken: u64,
+}
+
+impl AddAssign for Size {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            rooms,
+            peers,
+            links,
+            streams,
+            edges,
+            held,
+            ring_bytes,
+            ring_frames,
+            queued_bytes,
+            missing,
+        } = other;
+        self.rooms += rooms;
+        self.peers += peers;
+        self.links += links;
+        self.streams += streams;
+        self.edges += edges;
+        self.held += held;
+        self.ring_bytes += ring_bytes;
+        self.ring_frames += ring_frames;
+        self.queued_bytes += queued_bytes;
+        self.missing += missing;
+    }
+}
+
+impl AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            frames_received,
+            frames_sent,
+            frames_dropped,
+            frames_resent,
+            frames_repaired,
+            frames_lost,
+            duplicates,
+            key_requests,
+            bytes_sent,
+            bytes_received,
+            malformed,
+            stray,
+            looped,
+            foreign,
+            oversized,
+            excess,
+            misplaced,
+            junk,
+            unknown,
+            flooded,
+            stuck,
+            refused,
+            overloaded,
+            shed,
+            datagrams_unsent,
+            datagrams_handed,
+            datagrams_untaken,
+        } = other;
+        self.frames_received += frames_received;
+        self.frames_sent += frames_sent;
+        self.frames_dropped += frames_dropped;
+        self.frames_resent += frames_resent;
+        self.frames_repaired += frames_repaired;
+        self.frames_lost += frames_lost;
+        self.duplicates += duplicates;
+        self.key_requests += key_requests;
+        self.bytes_sent += bytes_sent;
+        self.bytes_received += bytes_received;
+        self.malformed += malformed;
+        self.stray += stray;
+        self.looped += looped;
+        self.foreign += foreign;
+        self.oversized += oversized;
+        self.excess += excess;
+        self.misplaced += misplaced;
+        self.junk += junk;
+        self.unknown += unknown;
+        self.flooded += flooded;
+        self.stuck += stuck;
+        self.refused += refused;
+        self.overloaded += overloaded;
+        self.shed += shed;
+        self.datagrams_unsent += datagrams_unsent;
+        self.datagrams_handed += datagrams_handed;
+        self.datagrams_untaken += datagrams_untaken;
+    }
+}
+
+impl Stats {
+    /// Of several shards as of one: sums, but the largest load, and what the one sheds that sheds most.
+    pub(crate) fn together(shards: impl IntoIterator<Item = Self>) -> Self {
+        let mut all = Self::default();
+        for shard in shards {
+            let Self {
+                counters,
+                size,
+                sent_bps,
+                received_bps,
+                shedding,
+                load_permille,
+            } = shard;
+            all.counters += counters;
+            all.size += size;
+            all.sent_bps += sent_bps;
+            all.received_bps += received_bps;
+            all.shedding = all.shedding.max(shedding);
+            all.load_permille = all.load_permille.max(load_permille);
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_figures_of_shards_are_added_and_the_largest_load_counts() {
+        let shard = |n: u64, shedding, load_permille| Stats {
+            counters: Counters {
+                frames_sent: n,
+                datagrams_untaken: 10 * n,
+                ..Counters::default()
+            },
+            size: Size {
+                links: n as usize,
+                missing: 2,
+                ..Size::default()
+            },
+            sent_bps: 100 * n,
+            received_bps: 7,
+            shedding,
+            load_permille,
+        };
+        let shards = [
+            shard(1, Shedding::Others, 950),
+            shard(2, Shedding::Nothing, 300),
+        ];
+        let expected = Stats {
+            size: Size {
+                links: 3,
+                missing: 4,
+                ..Size::default()
+            },
+            received_bps: 14,
+            ..shard(3, Shedding::Others, 950)
+        };
+        assert_eq!(Stats::together(shards), expected);
+    }
 }

@@ -6,8 +6,8 @@
 //!
 //! [`Relay`] is the pure core: time, commands and messages in ([`Relay::handle_command`], [`Relay::handle_input`],
 //! [`Relay::handle_timeout`]), messages and events out ([`Relay::poll_output`], [`Relay::poll_timeout`]). It never waits,
-//! reads no clock and has no randomness. [`spawn`] runs one in a tokio task, and [`Handle::attach`] gives a socket its two
-//! queues.
+//! reads no clock and has no randomness. [`spawn`] runs one in a tokio task, [`spawn_threads`] several in
+//! threads of their own as if they were one, and [`Handle::attach`] gives a socket its two queues.
 //!
 //! `docs/ref/links.md` is what goes over a link, `docs/design/relay.md` why it is so. The browser's twin is
 //! `web/client/src/transport/`. Nothing that comes on a link allocates a stream, panics, or costs another link anything.
@@ -16,6 +16,7 @@
 //! case), and an entry in the link's account until its socket has taken the bytes.
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod command;
 mod common;
 mod control;
@@ -25,6 +26,7 @@ mod event;
 mod frame;
 mod gaps;
 mod gate;
+mod handle;
 mod keys;
 mod lane;
 mod link;
@@ -43,8 +45,9 @@ mod testing;
 mod udp;
 
 pub use command::{Command, Layers, Node, Room, Stream, Token};
-pub use driver::{AttachError, Attached, Ended, Gone, Handle, Inbound, Outbound, spawn};
+pub use driver::{AttachError, Attached, Ended, Gone, Inbound, Outbound};
 pub use event::{Counters, EdgeReport, Event, LinkReport, Lost, Report, Size, Stats};
+pub use handle::{Handle, MOST_THREADS, spawn, spawn_threads};
 pub use overload::Shedding;
 pub use relay::{
     Close, Deadline, Incoming, Input, Link, MAX_FRAME_BYTES, Micros, Outgoing, Output, Reason,

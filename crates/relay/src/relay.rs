@@ -435,6 +435,26 @@ impl Relay {
         }
     }
 
+    /// From now on so many links may be open at a time.
+    pub fn set_links(&mut self, links: usize) {
+        self.common.settings.links = links;
+    }
+
+    /// From now on so many bit/s may leave in all.
+    pub fn set_egress(&mut self, bps: u64) {
+        self.common.set_egress(bps);
+    }
+
+    /// Links that are open.
+    pub(crate) fn links(&self) -> usize {
+        self.common.links.len()
+    }
+
+    /// Bytes handed to links since the beginning.
+    pub(crate) fn bytes_sent(&self) -> u64 {
+        self.common.counters.bytes_sent
+    }
+
     /// The caps.
     pub fn settings(&self) -> Settings {
         self.common.settings

@@ -4,6 +4,7 @@ use crate::relay::Relay;
 use crate::signal::message::EdgeReason;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -254,6 +255,16 @@ impl Collector for Forwarded {
                 counted.datagrams_unsent,
             ),
             (
+                "relay_datagrams_handed",
+                "Datagrams that came at another of the relay's threads than theirs",
+                counted.datagrams_handed,
+            ),
+            (
+                "relay_datagrams_untaken",
+                "Of those, dropped because their thread had too many",
+                counted.datagrams_untaken,
+            ),
+            (
                 "relay_layers_shed",
                 "Edges that lost a layer because the relay had too much to do",
                 counted.shed,
@@ -268,6 +279,16 @@ impl Collector for Forwarded {
             let counter = ConstCounter::new(value);
             let to = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
             counter.encode(to)?;
+        }
+        let (name, help) = (
+            "relay_thread_load_permille",
+            "The load of each of the relay's threads",
+        );
+        let mut to = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (thread, stats) in self.0.shards().into_iter().enumerate() {
+            let gauge = ConstGauge::new(i64::from(stats.load_permille));
+            let labels: Labels = [("thread", thread.to_string())];
+            gauge.encode(to.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! The load, in a process of its own: one publisher on a thread of its own, N receivers on another, each with its own
-//! socket. Says on standard output when the counted time begins and ends, and at last what came.
+//! The load, in a process of its own: a publisher for each room on a thread of its own, N receivers of each on another, all
+//! with their own sockets. Says on standard output when the counted time begins and ends, and at last what came.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::flood::{Fault, Flood, Tap};
 use super::floor::{Place, Plan};
 use super::janus::Gateway;
 use super::peer::{Arrivals, Came, Peer};
-use super::relay::Orders;
+use super::relay::{self, Orders};
 use super::shape::{self, Shape, TAG};
 use super::tally::{Count, Sent, Tally};
 use super::{BEGIN, END, Subject};
@@ -36,7 +36,7 @@ const BEAT: Duration = Duration::from_millis(150);
 const SENDERS_BEAT: Duration = Duration::from_millis(500);
 /// What an edge may carry, beside what the stream takes: nothing is to be left out for want of it.
 const RATE_FACTOR: f64 = 2.0;
-/// The publisher's number; receivers follow.
+/// The publisher's number in its room; receivers follow.
 const PUBLISHER: u16 = 1;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -52,6 +52,8 @@ pub(crate) struct Task {
     pub address: IpAddr,
     /// Where the server takes its orders.
     pub control: SocketAddr,
+    /// Rooms of that shape.
+    pub rooms: u16,
 }
 
 /// Whom the peers speak to.
@@ -110,21 +112,23 @@ async fn call(task: &Task) -> Result<Count, Failure> {
         }
     };
 
-    let (up, is_up) = oneshot::channel();
     let tap = task.fault.map(|_| Arc::<Tap>::default());
-    let publisher = {
+    let mut publishers = Vec::new();
+    for room in 0..task.rooms {
+        let (up, is_up) = oneshot::channel();
         let (task, server, ending) = (task.clone(), server.clone(), ending.clone());
         let tap = tap.clone();
-        std::thread::spawn(move || -> Result<Vec<Sent>, Failure> {
+        let publisher = std::thread::spawn(move || -> Result<Vec<Sent>, Failure> {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            runtime.block_on(publish(&task, &server, clock, (up, ending), tap))
-        })
-    };
-    // A publisher that fails drops its end; the reason is known when its thread is joined.
-    if is_up.await.is_err() {
-        return Err(joined(publisher)?.err().unwrap_or("no publisher".into()));
+            runtime.block_on(publish(&task, room, &server, clock, (up, ending), tap))
+        });
+        // A publisher that fails drops its end; the reason is known when its thread is joined.
+        if is_up.await.is_err() {
+            return Err(joined(publisher)?.err().unwrap_or("no publisher".into()));
+        }
+        publishers.push(publisher);
     }
 
     let (begun, beginning) = watch::channel(false);
@@ -141,10 +145,11 @@ async fn call(task: &Task) -> Result<Count, Failure> {
     } else {
         let mut connecting = JoinSet::new();
         let turns = Arc::new(Semaphore::new(HANDSHAKES));
-        for number in (PUBLISHER + 1..).take(n) {
+        let all = (0..task.rooms).flat_map(|room| receivers(room, n));
+        for (room, number) in all {
             let (task, server, turns) = (task.clone(), server.clone(), Arc::clone(&turns));
             let (arrivals, mut ending) = (Arc::clone(&arrivals), ending.clone());
-            let last = PUBLISHER + n as u16;
+            let last = relay::peer(room, PUBLISHER + n as u16);
             let deaf = task.fault == Some(Fault::Deaf) && number == last;
             let deaf = deaf.then(|| beginning.clone());
             let (up, is_up) = oneshot::channel();
@@ -158,7 +163,7 @@ async fn call(task: &Task) -> Result<Count, Failure> {
                 let tally = receive(&mut peer, &server, task.shape, clock, reading).await?;
                 // The socket stays open.
                 ending.wait_for(|&over| over).await?;
-                Ok(deaf.is_none().then_some(tally))
+                Ok(deaf.is_none().then_some((room, tally)))
             });
             connecting.spawn(is_up);
         }
@@ -172,15 +177,18 @@ async fn call(task: &Task) -> Result<Count, Failure> {
         }
     }
     if let Server::Grove(orders) = &server {
-        let mut children: Vec<u16> = (PUBLISHER + 1..).take(n).collect();
-        if task.fault == Some(Fault::Stuck) {
-            let peer = PUBLISHER + 1 + n as u16;
-            orders.stuck(peer).await?;
-            children.push(peer);
-        }
         let rate = (task.shape.bps() as f64 * RATE_FACTOR) as u64;
         let audio = task.shape.is_audio();
-        orders.feed(PUBLISHER, children, audio, rate).await?;
+        for room in 0..task.rooms {
+            let mut children: Vec<u16> = receivers(room, n).map(|(_, peer)| peer).collect();
+            if task.fault == Some(Fault::Stuck) {
+                let peer = relay::peer(room, PUBLISHER + 1 + n as u16);
+                orders.stuck(peer).await?;
+                children.push(peer);
+            }
+            let publisher = relay::peer(room, PUBLISHER);
+            orders.feed(publisher, children, audio, rate).await?;
+        }
     }
     let lost = |server: &Server| match server {
         Server::Grove(orders) => orders.lost(),
@@ -202,26 +210,37 @@ async fn call(task: &Task) -> Result<Count, Failure> {
     sleep(TAIL).await;
     let links_lost = lost(&server) - lost_before;
     over.send(true)?;
-    let mut tallies = Vec::new();
+    let mut tallies = vec![Vec::new(); usize::from(task.rooms)];
     while let Some(tally) = receiving.join_next().await {
-        tallies.extend(tally??);
+        if let Some((room, tally)) = tally?? {
+            tallies[usize::from(room)].push(tally);
+        }
     }
-    let sent = joined(publisher)??;
     let (packets, bytes) = (task.shape.packets(), task.shape.frame_bytes());
     let bytes = match server {
         // The floor's packets have no header of a frame of their own, only its bytes.
         Server::Floor { .. } => packets * task.shape.payload_bytes(),
         _ => bytes,
     };
-    if !tallies.iter().any(Tally::has_any) {
-        return Err("nothing came to anybody".into());
+    let mut count = Count::default();
+    for (publisher, tallies) in publishers.into_iter().zip(tallies) {
+        let sent = joined(publisher)??;
+        if !tallies.iter().any(Tally::has_any) {
+            return Err("nothing came to anybody".into());
+        }
+        count.add(Count::of(&tallies, &sent, begin..end, packets, bytes));
     }
-    let mut count = Count::of(&tallies, &sent, begin..end, packets, bytes);
     count.links_lost = links_lost;
     count.flooded = flooded;
     count.datagrams = after.0 - before.0;
     count.bytes = after.1 - before.1;
     Ok(count)
+}
+
+/// The receivers of a room, with it.
+fn receivers(room: u16, n: usize) -> impl Iterator<Item = (u16, u16)> {
+    let numbers = (PUBLISHER + 1..).take(n);
+    numbers.map(move |number| (room, relay::peer(room, number)))
 }
 
 fn joined<T>(thread: std::thread::JoinHandle<T>) -> Result<T, Failure> {
@@ -242,6 +261,7 @@ async fn tell_floor(control: SocketAddr, plan: &Plan) -> Result<SocketAddr, Fail
 /// Sends frames until the end, from when its connection is up.
 async fn publish(
     task: &Task,
+    room: u16,
     server: &Server,
     clock: Clock,
     (up, ending): (oneshot::Sender<()>, watch::Receiver<bool>),
@@ -275,7 +295,8 @@ async fn publish(
         return Ok(sent);
     }
 
-    let mut peer = timeout(PATIENCE, connect_publisher(task, server, tap)).await??;
+    let own = relay::peer(room, PUBLISHER);
+    let mut peer = timeout(PATIENCE, connect_publisher(task, own, server, tap)).await??;
     let _ = up.send(());
     let (mut key, mut beats, mut next_beat) = (true, Beats::default(), Instant::now());
     let mut number = 0;
@@ -287,7 +308,7 @@ async fn publish(
         };
         tokio::select! {
             _ = ticks.tick() => {
-                let frame = shape.frame(PUBLISHER, number, std::mem::take(&mut key));
+                let frame = shape.frame(own, number, std::mem::take(&mut key));
                 let payloads = shape.payloads(&frame);
                 sent.push(Sent { number, at: clock.micros() });
                 peer.send(shape, payloads, number)?;
@@ -313,6 +334,7 @@ fn kind(shape: Shape) -> MediaKind {
 
 async fn connect_publisher(
     task: &Task,
+    own: u16,
     server: &Server,
     tap: Option<Arc<Tap>>,
 ) -> Result<Peer, Failure> {
@@ -329,7 +351,7 @@ async fn connect_publisher(
                 MediaKind::Video => [MediaKind::Audio, MediaKind::Video],
             };
             let (offer, pending) = peer.offer(true, &kinds, true)?;
-            let answer = orders.link(PUBLISHER, offer).await?;
+            let answer = orders.link(own, offer).await?;
             peer.accept(pending, &answer)?;
         }
         Server::Janus(gateway) => {
@@ -418,13 +440,13 @@ async fn receive_plainly(
     arrivals: Arc<Arrivals>,
     clock: Clock,
     mut ending: watch::Receiver<bool>,
-) -> Result<Option<Tally>, Failure> {
+) -> Result<Option<(u16, Tally)>, Failure> {
     let mut tally = Tally::default();
     let mut bytes = [0; 2048];
     loop {
         tokio::select! {
             ready = socket.readable() => ready?,
-            _ = ending.changed() => return Ok(Some(tally)),
+            _ = ending.changed() => return Ok(Some((0, tally))),
         }
         while let Ok(length) = socket.try_recv(&mut bytes) {
             arrivals.add(length);

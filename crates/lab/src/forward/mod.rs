@@ -48,6 +48,12 @@ pub struct Options {
     /// How often everything is measured, in turns; the median counts.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
+    /// Rooms of such a load at once, each with its own publisher; of Grove alone.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(relay::MOST_ROOMS)))]
+    rooms: u16,
+    /// Threads of Grove's relay.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    threads: u16,
     /// Fail if Janus cannot be measured.
     #[arg(long)]
     janus: bool,
@@ -116,6 +122,8 @@ pub enum Part {
     Relay {
         /// Its address.
         address: IpAddr,
+        /// Its threads.
+        threads: u16,
     },
     /// Publish and receive.
     Load(LoadArgs),
@@ -129,6 +137,7 @@ pub struct LoadArgs {
     seconds: u64,
     address: IpAddr,
     control: SocketAddr,
+    rooms: u16,
     #[arg(long)]
     fault: Option<Fault>,
 }
@@ -141,10 +150,9 @@ pub fn run_part(part: &Part) -> Result<(), LabError> {
     let cannot = |error: String| LabError::CannotRun(error);
     match part {
         Part::Floor => floor::serve().map_err(|e| cannot(format!("the floor: {e}"))),
-        Part::Relay { address } => {
-            // As the server runs it.
+        Part::Relay { address, threads } => {
             let runtime = tokio::runtime::Runtime::new().map_err(|e| cannot(e.to_string()))?;
-            let served = runtime.block_on(relay::serve(*address));
+            let served = runtime.block_on(relay::serve(*address, usize::from(*threads)));
             served.map_err(|e| cannot(format!("the relay: {e}")))
         }
         Part::Load(args) => load::run(&load::Task {
@@ -154,6 +162,7 @@ pub fn run_part(part: &Part) -> Result<(), LabError> {
             seconds: args.seconds,
             address: args.address,
             control: args.control,
+            rooms: args.rooms,
         })
         .map_err(|e| cannot(format!("the load on {}: {e}", args.subject.name()))),
     }
@@ -170,17 +179,23 @@ pub fn run(options: &Options) -> Result<(Report, Vec<Panel>), LabError> {
     report.condition("seconds", options.seconds);
     report.condition("rounds", options.rounds);
     report.condition("address", address.to_string());
+    report.condition("rooms", options.rooms);
+    report.condition("threads", options.threads);
     report.condition("video", "30 frames/s, datagrams of about 1200 bytes");
     report.condition("audio", "50 frames/s, datagrams of about 120 bytes");
     if let Some(load) = load_average() {
         report.condition("load_average_before", load);
     }
     eprintln!("{}", figures::row(&figures::HEAD.map(str::to_owned)));
+    let spread = Spread {
+        rooms: options.rooms,
+        threads: options.threads,
+    };
     let mut outcomes: BTreeMap<(usize, Subject), Vec<Outcome>> = BTreeMap::new();
     for _ in 0..options.rounds {
         for (at, &shape) in options.shape.iter().enumerate() {
             for &subject in &subjects {
-                let outcome = measure(subject, shape, None, options.seconds, address)?;
+                let outcome = measure(subject, shape, None, options.seconds, address, spread)?;
                 eprintln!(
                     "{}",
                     figures::row(&figures::cells(subject, shape, &outcome))
@@ -212,6 +227,10 @@ fn subjects(options: &Options, address: IpAddr) -> Result<Vec<Subject>, LabError
     let janus = options.janus || options.only.contains(&Family::Janus);
     let mut subjects = Subject::value_variants().to_vec();
     subjects.retain(|subject| only(subject.family()) || (janus && *subject == Subject::Janus));
+    if options.rooms > 1 && subjects != [Subject::Grove] {
+        let why = "several rooms are for Grove alone: `--only grove`";
+        return Err(LabError::CannotRun(why.to_owned()));
+    }
     let why = if janus::find().is_none() {
         Some("it is not installed (Debian package `janus`)")
     } else if address.is_loopback() {
@@ -294,11 +313,11 @@ enum Server {
 }
 
 impl Server {
-    fn start(subject: Subject, address: IpAddr) -> Result<Self, LabError> {
+    fn start(subject: Subject, address: IpAddr, threads: u16) -> Result<Self, LabError> {
         let arguments = match subject {
             Subject::Janus => return Ok(Server::Janus(janus::Process::start(address)?)),
             Subject::FloorSingle | Subject::FloorGso => vec!["floor".to_owned()],
-            Subject::Grove => vec!["relay".to_owned(), address.to_string()],
+            Subject::Grove => vec!["relay".to_owned(), address.to_string(), threads.to_string()],
         };
         let mut own = Own::start(&arguments)?;
         let line = own.line()?;
@@ -323,14 +342,30 @@ impl Server {
     }
 }
 
+/// How many rooms there are, and how many of the relay's threads for them.
+#[derive(Debug, Clone, Copy)]
+struct Spread {
+    rooms: u16,
+    threads: u16,
+}
+
+impl Spread {
+    /// One room, on one thread.
+    const ONE: Self = Self {
+        rooms: 1,
+        threads: 1,
+    };
+}
+
 fn measure(
     subject: Subject,
     shape: Shape,
     fault: Option<Fault>,
     seconds: u64,
     address: IpAddr,
+    spread: Spread,
 ) -> Result<Outcome, LabError> {
-    let server = Server::start(subject, address)?;
+    let server = Server::start(subject, address, spread.threads)?;
     let gone = || LabError::CannotRun(format!("{} ended", subject.name()));
     let rss = || {
         Usage::of(server.pid())
@@ -348,6 +383,7 @@ fn measure(
         value(&seconds),
         value(&address),
         value(&server.control()),
+        value(&spread.rooms),
     ];
     if let Some(fault) = fault.and_then(|fault| fault.to_possible_value()) {
         arguments.push(format!("--fault={}", fault.get_name()));

@@ -6,16 +6,30 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use grove_relay::{Command, Event, Handle, Layers, Node, Settings, Stream, Token, Udp, spawn};
+use grove_relay::{
+    Command, Event, Handle, Layers, Node, Room, Settings, Stream, Token, Udp, spawn_threads,
+};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-const ROOM: u64 = 1;
-/// The relay's own number in the room.
+/// The relay's own number in each room.
 const SELF: Node = 65_535;
+/// Numbers of peers in a room: the first of the second room has this one.
+const IN_ROOM: Node = 1_000;
+/// Rooms whose peers have numbers.
+pub(crate) const MOST_ROOMS: u16 = SELF / IN_ROOM;
+
+/// The number of the `n`th peer of a room.
+pub(crate) fn peer(room: u16, n: u16) -> Node {
+    room * IN_ROOM + n
+}
+
+fn room(peer: Node) -> Room {
+    Room::from(peer / IN_ROOM)
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
@@ -46,15 +60,12 @@ fn token(peer: Node) -> Token {
     Token(bytes)
 }
 
-/// Runs the relay at `address` until whoever gives the orders is gone. Prints where it takes them.
-pub(crate) async fn serve(address: IpAddr) -> io::Result<()> {
+/// Runs the relay at `address`, as the server does, until whoever gives the orders is gone. Prints where it takes them.
+pub(crate) async fn serve(address: IpAddr, threads: usize) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let udp = Udp::bind(&[address], 0)?;
-    let (handle, mut events) = spawn(Settings::default(), Some(Arc::new(udp)));
-    handle.command(Command::Enter {
-        room: ROOM,
-        node: SELF,
-    });
+    let udp = Udp::bind(&[address], 0, threads)?;
+    let udp = Some(Arc::new(udp));
+    let (handle, mut events) = spawn_threads(Settings::default(), udp, threads);
     println!("{}", listener.local_addr()?);
     let (read, mut write) = listener.accept().await?.0.into_split();
     let mut orders = BufReader::new(read).lines();
@@ -87,17 +98,15 @@ pub(crate) async fn serve(address: IpAddr) -> io::Result<()> {
 
 fn obey(handle: &Handle, order: &Order) {
     let link = |peer| {
-        handle.command(Command::Link {
-            room: ROOM,
-            peer,
-            token: token(peer),
-        });
+        let (room, node, token) = (room(peer), SELF, token(peer));
+        handle.command(Command::Enter { room, node });
+        handle.command(Command::Link { room, peer, token });
     };
     match *order {
         Order::Link { peer, ref sdp } => {
             link(peer);
             handle.command(Command::Offer {
-                room: ROOM,
+                room: room(peer),
                 peer,
                 sdp: sdp.clone(),
             });
@@ -112,14 +121,14 @@ fn obey(handle: &Handle, order: &Order) {
             let stream = Stream::new(from, 0);
             let layers = if audio { Layers::NONE } else { Layers::one(0) };
             handle.command(Command::Parent {
-                room: ROOM,
+                room: room(from),
                 stream,
                 parent: from,
                 layers,
             });
             for &child in to {
                 handle.command(Command::Feed {
-                    room: ROOM,
+                    room: room(from),
                     stream,
                     child,
                     layers,

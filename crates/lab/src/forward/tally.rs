@@ -117,6 +117,19 @@ impl Count {
         count
     }
 
+    /// What came in another room as well.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.receivers += other.receivers;
+        self.frames_due += other.frames_due;
+        self.frames_whole += other.frames_whole;
+        self.packets_due += other.packets_due;
+        self.packets_lost += other.packets_lost;
+        self.packets_came += other.packets_came;
+        self.packets_twice += other.packets_twice;
+        self.delays_ms.extend(other.delays_ms);
+        self.delays_ms.sort_by(f64::total_cmp);
+    }
+
     /// Percent of the packets that never came.
     pub(crate) fn packet_loss(&self) -> f64 {
         100.0 * self.packets_lost as f64 / self.packets_due.max(1) as f64

@@ -9,13 +9,15 @@
 //!   SRTP, SRTCP;
 //! - an address that the browser nominates and was not heard from yet gets no more bytes than came from there, beside the answers
 //!   to its checks: a little sound, for the browser to speak up at when its network has changed;
-//! - an address that was heard from within [`HOLD`] passes to no other session.
+//! - an address that was heard from within [`HOLD`] passes to no other session, of this shard or another ([`super::claims`]).
 //!
 //! Bounds: [`ADDRESSES`] addresses and [`CHECKS`] checks, 64 KiB. Cost: a look at each address; of a check, at each check.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use super::claims::Claim;
 use crate::Micros;
 
 /// Addresses at a time: a browser with several interfaces, behind a NAT that changes its mind.
@@ -28,7 +30,7 @@ const EACH: Micros = 1_000_000;
 /// New addresses of a session's life. A day on a train has fewer.
 const MOST: u32 = 1024;
 /// How long an address stays with whom it was last heard from. Browsers are never silent for a second.
-const HOLD: Micros = 5_000_000;
+pub(super) const HOLD: Micros = 5_000_000;
 
 /// From one of our addresses to the browser's.
 pub type Way = (SocketAddr, SocketAddr);
@@ -56,6 +58,15 @@ struct Address {
     checked: Micros,
     /// Bytes that came from there and were not answered in kind.
     credit: usize,
+    /// What the other shards know of it.
+    claim: Option<Arc<Claim>>,
+}
+
+impl Address {
+    /// No other shard has taken it over.
+    fn stands(&self) -> bool {
+        self.claim.as_ref().is_none_or(|claim| claim.stands())
+    }
 }
 
 /// See the module.
@@ -110,6 +121,7 @@ impl Addresses {
                     heard: None,
                     checked: now,
                     credit: 0,
+                    claim: None,
                 });
                 self.made
             }
@@ -140,19 +152,31 @@ impl Addresses {
         may
     }
 
-    /// The one that has not been heard from for longest goes, never the one in use.
+    /// All shards know that it speaks for this session.
+    pub fn claimed(&mut self, remote: SocketAddr, claim: Arc<Claim>) {
+        if let Some(known) = self.find(remote) {
+            known.claim = Some(claim);
+        }
+    }
+
+    /// The one that has not been heard from for longest goes, never the one in use. What another shard has goes first.
     fn make_room(&mut self) -> Option<SocketAddr> {
         if self.known.len() < ADDRESSES {
             return None;
         }
         let known = self.known.iter().enumerate();
         let idle = known.filter(|(_, known)| Some(known.remote) != self.path);
-        let (at, _) = idle.min_by_key(|(_, known)| (known.heard, known.checked))?;
+        let (at, _) = idle.min_by_key(|(_, known)| (known.stands(), known.heard, known.checked))?;
         Some(self.known.remove(at).remote)
     }
 
     fn find(&mut self, remote: SocketAddr) -> Option<&mut Address> {
         self.known.iter_mut().find(|known| known.remote == remote)
+    }
+
+    /// The same, if it is still the session's.
+    fn find_own(&mut self, remote: SocketAddr) -> Option<&mut Address> {
+        self.find(remote).filter(|known| known.stands())
     }
 
     /// A datagram that is no check came from there; whether it is genuine shows later.
@@ -164,8 +188,11 @@ impl Addresses {
 
     /// It was genuine: the browser speaks from there.
     pub fn heard(&mut self, remote: SocketAddr, now: Micros) {
-        if let Some(known) = self.find(remote) {
+        if let Some(known) = self.find_own(remote) {
             known.heard = Some(now);
+            if let Some(claim) = &known.claim {
+                claim.heard(now);
+            }
             self.path = Some(remote);
         }
     }
@@ -174,13 +201,13 @@ impl Addresses {
     pub fn path(&mut self, bytes: usize) -> Option<Way> {
         let path = self.path?;
         let nominated = self.nominated.filter(|&nominated| nominated != path);
-        if let Some(known) = nominated.and_then(|nominated| self.find(nominated))
+        if let Some(known) = nominated.and_then(|nominated| self.find_own(nominated))
             && let Some(left) = known.credit.checked_sub(bytes)
         {
             known.credit = left;
             return Some((known.local, known.remote));
         }
-        self.find(path).map(|known| {
+        self.find_own(path).map(|known| {
             known.credit = 0;
             (known.local, known.remote)
         })
@@ -188,7 +215,8 @@ impl Addresses {
 
     /// How this address is spoken to.
     pub fn way(&self, remote: SocketAddr) -> Option<Way> {
-        let known = self.known.iter().find(|known| known.remote == remote);
+        let mut known = self.known.iter();
+        let known = known.find(|known| known.remote == remote && known.stands());
         known.map(|known| (known.local, known.remote))
     }
 

@@ -9,10 +9,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 
 use super::addresses::{Addresses, Check, Checked, Way};
+use super::claims::{Claim, Claims};
 use super::protocol::Protocol;
 use super::stun::Stun;
 use crate::Micros;
@@ -32,8 +34,17 @@ pub enum Route<K> {
 #[derive(Debug)]
 pub struct Demux<K> {
     by_ufrag: HashMap<String, K>,
-    by_address: HashMap<SocketAddr, K>,
+    by_address: HashMap<SocketAddr, Owner<K>>,
     sessions: HashMap<K, Known>,
+    claims: Arc<Claims>,
+    shard: usize,
+}
+
+/// For whom an address speaks, as long as the claim stands.
+#[derive(Debug)]
+struct Owner<K> {
+    session: K,
+    claim: Arc<Claim>,
 }
 
 /// What leads to a session.
@@ -45,11 +56,21 @@ struct Known {
 }
 
 impl<K> Default for Demux<K> {
+    /// For a shard that is alone.
     fn default() -> Self {
+        Self::new(Arc::new(Claims::new(1)), 0)
+    }
+}
+
+impl<K> Demux<K> {
+    /// For one of the shards that share these claims.
+    pub fn new(claims: Arc<Claims>, shard: usize) -> Self {
         Self {
             by_ufrag: HashMap::new(),
             by_address: HashMap::new(),
             sessions: HashMap::new(),
+            claims,
+            shard,
         }
     }
 }
@@ -75,8 +96,29 @@ impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
         };
         self.by_ufrag.remove(&known.ufrag);
         for address in known.addresses.all() {
-            self.by_address.remove(&address);
+            if self.owner(address) == Some(session) {
+                self.forget(address);
+            }
         }
+    }
+
+    /// For whom the address speaks, or did until another shard took it over.
+    fn owner(&self, address: SocketAddr) -> Option<K> {
+        self.by_address.get(&address).map(|owner| owner.session)
+    }
+
+    fn forget(&mut self, address: SocketAddr) {
+        if let Some(owner) = self.by_address.remove(&address) {
+            self.claims.release(address, &owner.claim);
+        }
+    }
+
+    /// The session for which an address speaks.
+    fn session(&self, address: SocketAddr) -> Option<K> {
+        let owner = self.by_address.get(&address);
+        owner
+            .filter(|owner| owner.claim.stands())
+            .map(|owner| owner.session)
     }
 
     /// Something that only the session's browser can make, and is no check, came from this address.
@@ -98,7 +140,7 @@ impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
 
     /// Is it an address that some session has verified?
     pub fn knows(&self, source: SocketAddr) -> bool {
-        self.by_address.contains_key(&source)
+        self.session(source).is_some()
     }
 
     /// Whose datagram is this? It came to `local`, one of our addresses.
@@ -122,7 +164,7 @@ impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
                 }
             }
             Some(Protocol::Dtls | Protocol::Rtp | Protocol::Rtcp) => {
-                let Some(&session) = self.by_address.get(&source) else {
+                let Some(session) = self.session(source) else {
                     return Route::Drop;
                 };
                 if let Some(known) = self.sessions.get_mut(&session) {
@@ -144,13 +186,15 @@ impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
         if !self.sessions.get(&session).is_some_and(genuine) {
             return Route::Drop;
         }
-        let owner = self.by_address.get(&source).copied();
+        let owner = self.session(source);
         let former = owner.filter(|&owner| owner != session);
         let held = |former| {
             let former = self.sessions.get(&former);
             former.is_some_and(|former| former.addresses.holds(source, now))
         };
-        if former.is_some_and(held) {
+        if former.is_some_and(held)
+            || (owner.is_none() && self.claims.is_held(source, self.shard, now))
+        {
             return Route::Drop;
         }
         let Some(known) = self.sessions.get_mut(&session) else {
@@ -164,14 +208,25 @@ impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
         let Checked::Counts(gone) = known.addresses.check(way, check, now) else {
             return Route::Drop;
         };
-        if let Some(gone) = gone {
-            self.by_address.remove(&gone);
+        if owner != Some(session) {
+            let claim = self.claims.take(source, self.shard, now);
+            let Some(claim) = claim else {
+                // Another shard has just heard from it.
+                known.addresses.lose(source);
+                return Route::Drop;
+            };
+            known.addresses.claimed(source, Arc::clone(&claim));
+            self.by_address.insert(source, Owner { session, claim });
+        }
+        if let Some(gone) = gone
+            && self.owner(gone) == Some(session)
+        {
+            self.forget(gone);
         }
         // It may pass on: the browser behind it has reloaded its page.
         if let Some(former) = former.and_then(|former| self.sessions.get_mut(&former)) {
             former.addresses.lose(source);
         }
-        self.by_address.insert(source, session);
         Route::Session(session)
     }
 }
@@ -194,7 +249,10 @@ mod tests {
 
     impl Two {
         fn new() -> Self {
-            let mut demux = Demux::default();
+            Self::with(Demux::default())
+        }
+
+        fn with(mut demux: Demux<u8>) -> Self {
             demux.add(1, "one", "secret one");
             demux.add(2, "two", "secret two");
             Self(demux)
@@ -265,6 +323,46 @@ mod tests {
         assert_eq!(two.came(6, &good, 0), Route::Drop);
         assert_eq!(two.came(6, RTP, 0), Route::Drop);
         assert_eq!(two.0.by_address.len(), 1);
+    }
+
+    #[test]
+    fn among_shards_an_address_passes_on_by_the_same_rules_and_its_former_session_sends_there_no_more()
+     {
+        let claims = Arc::new(Claims::new(2));
+        let shard = |n| Demux::new(Arc::clone(&claims), n);
+        let mut two = [Two::with(shard(0)), Two::with(shard(1))];
+        let mut came = |shard: usize, datagram: &[u8], now| two[shard].came(5, datagram, now);
+        assert_eq!(
+            came(0, &check("one", "secret one", 1), 0),
+            Route::Session(1)
+        );
+        // Nothing was heard from it yet.
+        assert_eq!(
+            came(1, &check("two", "secret two", 2), 0),
+            Route::Session(2)
+        );
+        assert_eq!(
+            [came(0, RTP, 0), came(1, RTP, 0)],
+            [Route::Drop, Route::Session(2)]
+        );
+        two[1].0.heard(2, from(5), 0);
+        assert_eq!(two[1].0.path(2, 1), Some((from(0), from(5))));
+        let mut came = |shard: usize, datagram: &[u8], now| two[shard].came(5, datagram, now);
+        assert_eq!(
+            came(0, &check("one", "secret one", 3), 4 * SECOND),
+            Route::Drop
+        );
+        assert_eq!(
+            came(0, &check("one", "secret one", 4), 6 * SECOND),
+            Route::Session(1)
+        );
+        assert_eq!(claims.owner(from(5)), Some(0));
+        assert_eq!(two[1].0.path(2, 1), None);
+        assert_eq!(two[1].0.way(2, from(5)), None);
+        two[1].0.remove(2);
+        assert_eq!(claims.owner(from(5)), Some(0));
+        two[0].0.remove(1);
+        assert_eq!(claims.count(), 0);
     }
 
     #[test]

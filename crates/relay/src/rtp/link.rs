@@ -38,6 +38,8 @@ pub struct Config {
     pub start_bps: u64,
     /// What the relay's links have in the making.
     pub making: Pool,
+    /// Which of the relay's shards the link is of.
+    pub shard: usize,
 }
 
 /// What happened on the link.
@@ -102,7 +104,7 @@ impl RtpLink {
     /// A link for the connection that makes this offer. `now` and `micros` are the same moment.
     pub fn new(config: &Config, offer: &Offer, now: Instant, micros: Micros) -> Self {
         Self {
-            session: Session::new(&config.candidates, now),
+            session: Session::new(&config.candidates, config.shard, now),
             session_at: None,
             egress: Egress::new(config.start_bps, micros),
             reports: None,

@@ -4,13 +4,14 @@
 //! every kind of link, and cut again as it leaves ([`Egress`]), where the packets of a frame go out together. [`RtpLink`] is a
 //! link of frames and messages: what goes down is made here ([`srtp`], [`rtcp`], [`estimate`]), the rest of a connection is
 //! [`Session`] (ICE, DTLS, SCTP, and what comes up, by str0m, whose keys [`keys`] shares). All of that is pure, without sockets.
-//! [`Demux`] tells the datagrams of one UDP port apart, and which addresses are whose.
+//! [`Demux`] tells the datagrams of one UDP port apart, and which addresses are whose; [`Claims`] does among shards.
 //!
 //! Nothing that comes on the network panics or grows beyond a stated bound; what comes from an address that ICE has not
 //! verified reaches nothing but the check itself.
 
 mod addresses;
 mod assemble;
+mod claims;
 mod demux;
 mod descriptor;
 mod egress;
@@ -29,6 +30,8 @@ pub(crate) mod testing;
 
 pub use addresses::Way;
 pub use assemble::{Assembler, Making, Pool};
+pub(crate) use claims::marked;
+pub use claims::{Claims, MOST_SHARDS};
 pub use demux::{Demux, Route};
 pub use descriptor::Descriptor;
 pub(crate) use egress::PAYLOAD;

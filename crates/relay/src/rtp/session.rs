@@ -21,6 +21,7 @@ use str0m::net::{self, Receive};
 use str0m::rtp::{Extension, ExtensionMap, RtpPacket, Ssrc};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output as RtcOutput, Rtc, RtcConfig};
 
+use super::claims::mark;
 use super::egress::SlotNames;
 use super::keys::{Caught, Place, catching};
 use super::offer::{Offer, OfferError};
@@ -126,8 +127,8 @@ fn extensions() -> ExtensionMap {
 }
 
 impl Session {
-    /// A session that waits for its offer, at a relay that can be reached at these addresses.
-    pub fn new(candidates: &[SocketAddr], now: Instant) -> Self {
+    /// A session of this shard that waits for its offer, at a relay that can be reached at these addresses.
+    pub fn new(candidates: &[SocketAddr], shard: usize, now: Instant) -> Self {
         let config = RtcConfig::new()
             .set_ice_lite(true)
             .set_rtp_mode(true)
@@ -136,6 +137,9 @@ impl Session {
             .enable_vp8(true)
             .set_extension_map(extensions());
         let (mut rtc, place) = catching(config, now);
+        let mut credentials = rtc.direct_api().local_ice_credentials();
+        credentials.ufrag.insert(0, mark(shard));
+        rtc.direct_api().set_local_ice_credentials(credentials);
         for &address in candidates {
             if let Ok(candidate) = Candidate::host(address, "udp") {
                 rtc.add_local_candidate(candidate);

@@ -2,8 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::exchange::PENDING;
 use super::offers::{Outcome, Read, Reading};
-use super::{Entry, Key, Now, OPEN_WITHIN, PENDING, Peer, Port, START_BPS, way};
+use super::{Entry, Key, Now, OPEN_WITHIN, Peer, Port, START_BPS, way};
 use crate::command::{Command, Node, Token};
 use crate::relay::{Input, Relay};
 use crate::rtp::{Config, RtpLink, Todo};
@@ -33,9 +34,10 @@ impl Port {
                     .map(|(_, entry)| entry.rtp.theirs().to_owned())
                     .collect(),
                 config: Config {
-                    candidates: self.udp.candidates().to_vec(),
+                    candidates: self.candidates.clone(),
                     start_bps: START_BPS,
-                    making: self.making.clone(),
+                    making: self.exchange.making.clone(),
+                    shard: self.shard,
                 },
                 now,
             });
@@ -75,15 +77,14 @@ impl Port {
         if let Some(key) = former.map(|(&key, _)| key) {
             self.remove(key, relay, now);
         }
-        let eldest = self.pending.first_key_value().map(|(_, &key)| key);
-        if let Some(eldest) = eldest.filter(|_| self.pending.len() >= PENDING) {
-            self.remove(eldest, relay, now);
-        }
-        if self.entries.len() >= relay.settings().links + PENDING {
+        if self.entries.len() >= self.bounds.links() + PENDING {
             return false;
         }
-        self.made += 1;
-        let key = (peer.0, peer.1, self.made);
+        let (number, eldest) = self.exchange.begin(self.shard);
+        if let Some(&eldest) = eldest.and_then(|eldest| self.pending.get(&eldest)) {
+            self.remove(eldest, relay, now);
+        }
+        let key = (peer.0, peer.1, number);
         let (ufrag, password) = rtp.credentials();
         self.demux.add(key, &ufrag, &password);
         let entry = Entry {
@@ -100,7 +101,7 @@ impl Port {
             socket: None,
         };
         self.entries.insert(key, entry);
-        self.pending.insert(self.made, key);
+        self.pending.insert(number, key);
         self.touched.push_back(key);
         true
     }
@@ -180,7 +181,9 @@ impl Port {
 
     /// Ends a link, with a goodbye to the browser, and tells the core.
     pub(super) fn remove(&mut self, key: Key, relay: &mut Relay, now: Now) {
-        self.pending.remove(&key.2);
+        if self.pending.remove(&key.2).is_some() {
+            self.exchange.begun(key.2);
+        }
         let Some(mut entry) = self.entries.remove(&key) else {
             return;
         };

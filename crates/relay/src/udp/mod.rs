@@ -7,8 +7,11 @@
 //!
 //! Links that have something to do are asked one after the other, in the order in which that came up; one whose socket is full
 //! waits ([`outbox`]).
+//!
+//! Each shard has a port of its own on the one number; what they share stands in [`exchange`].
 
 mod answers;
+mod exchange;
 mod inbox;
 mod links;
 mod offers;
@@ -18,22 +21,25 @@ mod socket;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use self::answers::Answers;
+pub(crate) use self::exchange::Exchange;
 pub(crate) use self::inbox::Datagram;
 use self::inbox::Inbox;
 use self::offers::Offers;
 pub(crate) use self::offers::Read;
 use self::outbox::Outboxes;
+use self::socket::Socket;
 pub use self::socket::{Buffers, Udp};
+use crate::bounds::Bounds;
 use crate::command::{Node, Room, Token};
 use crate::relay::{Incoming, Input, Link, Micros, Outgoing, Relay};
-use crate::rtp::{Demux, LinkEvent, Pool, Route, RtpLink, To, Todo, Way};
+use crate::rtp::{Demux, LinkEvent, Route, RtpLink, To, Todo, Way};
 
 /// What a link is believed to carry before it was measured, bit/s.
 const START_BPS: u64 = 3_000_000;
@@ -41,8 +47,6 @@ const START_BPS: u64 = 3_000_000;
 const HEARD: Micros = 50_000;
 /// How long a link may take from its offer to its control channel.
 const OPEN_WITHIN: Duration = Duration::from_secs(20);
-/// Links in the making, of all peers: each has up to a megabyte. With more the eldest goes; opening takes a second.
-const PENDING: usize = 128;
 
 /// Whose a link is.
 pub(crate) type Peer = (Room, Node);
@@ -86,14 +90,18 @@ enum Step {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Port {
-    udp: Arc<Udp>,
+    shard: usize,
+    bounds: Arc<Bounds>,
+    exchange: Arc<Exchange>,
+    /// Where browsers are told to send to.
+    candidates: Vec<SocketAddr>,
+    sockets: Arc<[Socket]>,
     inbox: Inbox,
     outboxes: Outboxes<Key>,
     /// What is being sent.
     out: Vec<u8>,
     demux: Demux<Key>,
     offers: Offers<Peer>,
-    made: u64,
     entries: BTreeMap<Key, Entry>,
     /// Those of the entries that are not open, by their last number.
     pending: BTreeMap<u64, Key>,
@@ -102,37 +110,42 @@ pub(crate) struct Port {
     /// To be polled, who came first first.
     touched: VecDeque<Key>,
     broken: Vec<Key>,
-    answers: Answers,
-    /// What the links have in the making.
-    making: Pool,
 }
 
 impl Port {
-    pub(crate) fn new(udp: Arc<Udp>) -> Self {
-        Self {
-            outboxes: Outboxes::new(Arc::clone(&udp)),
-            udp,
-            inbox: Inbox::default(),
+    /// The port of one shard, on the current Tokio runtime.
+    pub(crate) fn new(
+        udp: &Udp,
+        exchange: Arc<Exchange>,
+        bounds: Arc<Bounds>,
+        shard: usize,
+    ) -> io::Result<Self> {
+        let sockets: Arc<[Socket]> = udp.open(shard, exchange.shards())?.into();
+        Ok(Self {
+            shard,
+            bounds,
+            candidates: udp.candidates().to_vec(),
+            inbox: Inbox::new(Arc::clone(&exchange), shard),
+            outboxes: Outboxes::new(Arc::clone(&sockets)),
+            sockets,
             out: Vec::new(),
-            demux: Demux::default(),
-            offers: Offers::default(),
-            made: 0,
+            demux: Demux::new(Arc::clone(&exchange.claims), shard),
+            offers: Offers::new(exchange.shards()),
+            exchange,
             entries: BTreeMap::new(),
             pending: BTreeMap::new(),
             by_link: HashMap::new(),
             due: BTreeSet::new(),
             touched: VecDeque::new(),
             broken: Vec::new(),
-            answers: Answers::default(),
-            making: Pool::default(),
-        }
+        })
     }
 
     /// Waits until something has come. Losing the future loses nothing.
     pub(crate) async fn readable(&self) {
         std::future::poll_fn(|context| {
-            let mut ready = !self.inbox.is_empty();
-            for socket in &self.udp.sockets {
+            let mut ready = !self.inbox.is_empty() || self.exchange.poll_mail(self.shard, context);
+            for socket in self.sockets.iter() {
                 ready |= socket.socket.poll_recv_ready(context).is_ready();
             }
             if ready {
@@ -167,9 +180,14 @@ impl Port {
         self.outboxes.lost()
     }
 
+    /// Datagrams that were handed to other shards, and those that they had no place for.
+    pub(crate) fn handed(&self) -> (u64, u64) {
+        self.inbox.handed()
+    }
+
     /// The next datagram that has come.
     pub(crate) fn receive(&mut self) -> Option<Datagram> {
-        self.inbox.next(&self.udp.sockets, &self.demux)
+        self.inbox.next(&self.sockets, &self.demux)
     }
 
     /// When to call [`Port::tick`].
@@ -179,18 +197,17 @@ impl Port {
 
     pub(crate) fn datagram(&mut self, datagram: &Datagram, now: Now) {
         let Datagram {
-            socket,
+            local,
             source,
             bytes,
         } = datagram;
-        let Some(socket) = self.udp.sockets.get(*socket) else {
-            return;
-        };
-        let local = socket.local;
-        match self.demux.route(*source, local, bytes, now.micros) {
+        match self.demux.route(*source, *local, bytes, now.micros) {
             Route::Drop => {}
             Route::Answer(answer) => {
-                if self.answers.may(source.ip(), now.micros) {
+                let mut sockets = self.sockets.iter();
+                if let Some(socket) = sockets.find(|socket| socket.local == *local)
+                    && self.exchange.may_answer(source.ip(), now.micros)
+                {
                     // A stranger's answer is not worth a place among what waits.
                     socket.send(*source, &answer, answer.len());
                 }
@@ -209,6 +226,11 @@ impl Port {
 
     /// Does what is due.
     pub(crate) fn tick(&mut self, relay: &mut Relay, now: Now) {
+        for number in self.inbox.evicted() {
+            if let Some(&key) = self.pending.get(&number) {
+                self.remove(key, relay, now);
+            }
+        }
         while let Some(&(at, key)) = self.due.first()
             && at <= now.instant
         {
@@ -357,11 +379,14 @@ impl Port {
         };
         let input = match event {
             LinkEvent::Open => {
+                self.bounds.make_room(self.shard, relay);
                 match relay.handle_attach_rtp(entry.token, START_BPS, now.micros) {
                     Ok(link) => {
                         // The one that it has had goes: the core says so.
                         entry.link = Some(link);
-                        self.pending.remove(&key.2);
+                        if self.pending.remove(&key.2).is_some() {
+                            self.exchange.begun(key.2);
+                        }
                         self.by_link.insert(link, key);
                         self.demand_of(key, relay);
                     }

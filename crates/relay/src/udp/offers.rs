@@ -9,7 +9,8 @@ use super::{Now, Peer};
 use crate::command::Token;
 use crate::rtp::{Config, Offer, RtpLink};
 
-/// Offers read at a time, of all peers: the relay's own task needs a processor, too.
+/// Offers read at a time, of all peers: the relay's own task needs a processor, too. Of several shards each has its part of
+/// them, and one at least.
 const AT_WORK: usize = 2;
 /// Offers that wait. At 12 ms each the last is read after 1 s.
 const WAITING: usize = 128;
@@ -17,14 +18,18 @@ const WAITING: usize = 128;
 /// See the module. `P` names a peer.
 #[derive(Debug)]
 pub(super) struct Offers<P> {
+    /// How many may be read at a time.
+    most: usize,
     waiting: VecDeque<(P, String)>,
     /// True: what comes of it is not wanted any more.
     at_work: BTreeMap<P, bool>,
 }
 
-impl<P> Default for Offers<P> {
-    fn default() -> Self {
+impl<P> Offers<P> {
+    /// At one of so many shards.
+    pub(super) fn new(shards: usize) -> Self {
         Self {
+            most: (AT_WORK / shards.max(1)).max(1),
             waiting: VecDeque::new(),
             at_work: BTreeMap::new(),
         }
@@ -47,7 +52,7 @@ impl<P: Copy + Ord> Offers<P> {
 
     /// The next to be read now. To be told when it is [`Offers::done`].
     pub(super) fn begin(&mut self) -> Option<(P, String)> {
-        if self.at_work.len() >= AT_WORK {
+        if self.at_work.len() >= self.most {
             return None;
         }
         let free = |(peer, _): &(P, String)| !self.at_work.contains_key(peer);
@@ -134,7 +139,7 @@ mod tests {
 
     #[test]
     fn of_each_peer_one_offer_is_read_at_a_time_and_then_its_latest() {
-        let mut offers = Offers::default();
+        let mut offers = Offers::new(1);
         for (peer, offer) in [(1, "a"), (1, "b"), (2, "c")] {
             assert!(offers.push(peer, offer.to_owned()));
         }
@@ -152,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_is_not_wanted_any_more_is_not_begun_with_and_comes_to_nothing() {
-        let mut offers = Offers::default();
+        let mut offers = Offers::new(1);
         for peer in [1, 2] {
             offers.push(peer, "a".to_owned());
             assert!(offers.begin().is_some());
@@ -166,7 +171,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_and_a_peer_that_waits_keeps_its_place() {
-        let mut offers = Offers::default();
+        let mut offers = Offers::new(1);
         for peer in 0..WAITING {
             assert!(offers.push(peer, String::new()));
         }

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::socket::Udp;
+use super::socket::Socket;
 use crate::rtp::Way;
 
 /// Bytes that stand before one socket. Mostly it is one batch, since links are not asked for more; but one that something comes
@@ -93,17 +93,17 @@ impl<K> Outbox<K> {
 /// The way out of all sockets of the port.
 #[derive(Debug)]
 pub(super) struct Outboxes<K> {
-    udp: Arc<Udp>,
+    sockets: Arc<[Socket]>,
     by_socket: Vec<Outbox<K>>,
     /// Datagrams that went nowhere.
     lost: u64,
 }
 
 impl<K> Outboxes<K> {
-    pub(super) fn new(udp: Arc<Udp>) -> Self {
-        let by_socket = udp.sockets.iter().map(|_| Outbox::default()).collect();
+    pub(super) fn new(sockets: Arc<[Socket]>) -> Self {
+        let by_socket = sockets.iter().map(|_| Outbox::default()).collect();
         Self {
-            udp,
+            sockets,
             by_socket,
             lost: 0,
         }
@@ -121,7 +121,7 @@ impl<K> Outboxes<K> {
         datagrams: &[u8],
         size: usize,
     ) -> Option<usize> {
-        let sockets = &self.udp.sockets;
+        let sockets = &self.sockets;
         let ends = way.and_then(|(local, remote)| {
             let at = sockets.iter().position(|socket| socket.local == local)?;
             Some((at, remote, sockets.get(at)?, self.by_socket.get_mut(at)?))
@@ -153,7 +153,7 @@ impl<K> Outboxes<K> {
     /// Is there a socket that was full and is writable again?
     pub(super) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut ready = false;
-        for (socket, outbox) in self.udp.sockets.iter().zip(&self.by_socket) {
+        for (socket, outbox) in self.sockets.iter().zip(&self.by_socket) {
             ready |= !outbox.held.is_empty() && socket.socket.poll_send_ready(context).is_ready();
         }
         if ready {
@@ -166,7 +166,7 @@ impl<K> Outboxes<K> {
     /// Sends what stands before the sockets. The links that need not wait any more, in the order in which they began to.
     pub(super) fn resume(&mut self) -> VecDeque<K> {
         let mut links = VecDeque::new();
-        for (socket, outbox) in self.udp.sockets.iter().zip(&mut self.by_socket) {
+        for (socket, outbox) in self.sockets.iter().zip(&mut self.by_socket) {
             if outbox.flush(|to, datagrams, size| socket.send(to, datagrams, size)) {
                 links.append(&mut outbox.waiting);
             }

@@ -1,13 +1,16 @@
 //! The sockets of the UDP port: one port number on each of the machine's addresses, a socket each, so that an answer leaves from
-//! where the question came to. What the kernel does not take stands in an [`super::outbox`]; none of it waits here. The packets
+//! where the question came to. Where several shards share the port each has such sockets, and the kernel chooses among them. What the kernel does not take stands in an [`super::outbox`]; none of it waits here. The packets
 //! of a frame leave in one system call, and what has come is taken in batches (segmentation offload, where the kernel has it).
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use socket2::{Domain, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+
+use crate::rtp::MOST_SHARDS;
 
 /// Buffers filled by one system call, and the bytes of each: the kernel puts datagrams of one sender together.
 pub(super) const BUFFERS: usize = 16;
@@ -19,17 +22,26 @@ const KERNEL_BUFFER: usize = 4 << 20;
 /// The relay's UDP port, bound.
 #[derive(Debug)]
 pub struct Udp {
-    pub(super) sockets: Vec<Socket>,
+    /// Of each shard, one for each address.
+    bound: Vec<Vec<Bound>>,
     candidates: Vec<SocketAddr>,
     refused: Vec<(IpAddr, io::Error)>,
 }
 
+/// A socket that nobody reads yet.
+#[derive(Debug)]
+struct Bound {
+    local: SocketAddr,
+    socket: std::net::UdpSocket,
+    buffers: Buffers,
+}
+
+/// A socket on the runtime that reads it.
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) local: SocketAddr,
     pub(super) socket: UdpSocket,
     state: UdpSocketState,
-    buffers: Buffers,
 }
 
 /// What the kernel holds of datagrams for the port, bytes of a socket.
@@ -50,13 +62,28 @@ impl Buffers {
     }
 }
 
-impl Socket {
-    pub(super) fn bind(address: (IpAddr, u16)) -> io::Result<Self> {
-        Self::with_buffers(address, KERNEL_BUFFER)
+impl Bound {
+    /// Takes an address, which nobody else may have. With others of ours to come they can be taken beside it.
+    fn first(address: SocketAddr, others: bool) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+        // Only now: whoever shares a port shares it with all of the same user who want to, another server among them. A socket
+        // that is alone as it is bound is refused where there is one already.
+        socket.bind(&address.into())?;
+        if others {
+            share(&socket)?;
+        }
+        Self::new(socket.into(), KERNEL_BUFFER)
     }
 
-    fn with_buffers(address: (IpAddr, u16), asked: usize) -> io::Result<Self> {
-        let socket = std::net::UdpSocket::bind(address)?;
+    /// Takes the address of one of ours once more.
+    fn further(address: SocketAddr) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+        share(&socket)?;
+        socket.bind(&address.into())?;
+        Self::new(socket.into(), KERNEL_BUFFER)
+    }
+
+    fn new(socket: std::net::UdpSocket, asked: usize) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
         // Less than asked for is no reason to go without.
         let _ = state.set_send_buffer_size((&socket).into(), asked);
@@ -71,12 +98,34 @@ impl Socket {
         socket.set_nonblocking(true)?;
         Ok(Self {
             local: socket.local_addr()?,
-            socket: UdpSocket::from_std(socket)?,
-            state,
+            socket,
             buffers,
         })
     }
 
+    fn open(&self) -> io::Result<Socket> {
+        let socket = self.socket.try_clone()?;
+        Ok(Socket {
+            local: self.local,
+            state: UdpSocketState::new((&socket).into())?,
+            socket: UdpSocket::from_std(socket)?,
+        })
+    }
+}
+
+/// Lets the kernel spread what comes over several sockets of the address.
+#[cfg(target_os = "linux")]
+fn share(socket: &socket2::Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+/// Elsewhere it would give everything to the last one.
+#[cfg(not(target_os = "linux"))]
+fn share(_: &socket2::Socket) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+impl Socket {
     /// Sends datagrams of `size` bytes each, the last may be shorter. How many bytes the kernel has taken: all, or its buffer is
     /// full. What fails otherwise is lost, as on any network.
     pub(super) fn send(&self, destination: SocketAddr, datagrams: &[u8], size: usize) -> usize {
@@ -114,31 +163,50 @@ impl Socket {
 }
 
 impl Udp {
-    /// Takes `port` on each of these addresses that has it free ([`Udp::refused`] has the others); 0: any port, the same on
-    /// all. An error when no address has it. To be called on a Tokio runtime.
-    pub fn bind(addresses: &[IpAddr], port: u16) -> io::Result<Self> {
-        let mut sockets = Vec::new();
+    /// Takes `port` on each of these addresses that has it free ([`Udp::refused`] has the others), for as many shards as this
+    /// system can spread datagrams over, `shards` at most; 0: any port, the same on all. An error when no address has it.
+    pub fn bind(addresses: &[IpAddr], port: u16, shards: usize) -> io::Result<Self> {
+        let can = if cfg!(target_os = "linux") {
+            MOST_SHARDS
+        } else {
+            1
+        };
+        let mut bound: Vec<_> = (0..shards.clamp(1, can)).map(|_| Vec::new()).collect();
+        let mut candidates = Vec::new();
         let mut port = port;
         let mut refused = Vec::new();
         for &address in addresses {
-            match Socket::bind((address, port)) {
-                Ok(socket) => {
-                    port = socket.local.port();
-                    sockets.push(socket);
+            match of_all(SocketAddr::new(address, port), bound.len()) {
+                Ok(sockets) => {
+                    for (socket, of) in sockets.into_iter().zip(&mut bound) {
+                        port = socket.local.port();
+                        of.push(socket);
+                    }
+                    candidates.push(SocketAddr::new(address, port));
                 }
                 Err(error) => refused.push((address, error)),
             }
         }
-        if sockets.is_empty() {
+        if candidates.is_empty() {
             let failed = refused.pop().map(|(_, error)| error);
             return Err(failed.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()));
         }
-        let candidates = sockets.iter().map(|socket| socket.local).collect();
         Ok(Self {
-            sockets,
+            bound,
             candidates,
             refused,
         })
+    }
+
+    /// For how many shards there are sockets.
+    pub fn shards(&self) -> usize {
+        self.bound.len()
+    }
+
+    /// The sockets of one of so many shards, on the current Tokio runtime. Those that would be nobody's are dealt out, too.
+    pub(super) fn open(&self, shard: usize, of: usize) -> io::Result<Vec<Socket>> {
+        let own = self.bound.iter().skip(shard).step_by(of.max(1));
+        own.flatten().map(Bound::open).collect()
     }
 
     /// With other addresses told to browsers than those that it has.
@@ -156,7 +224,8 @@ impl Udp {
     /// What the kernel holds of datagrams: too little, and a frame to many receivers leaves in several goes, and what comes at
     /// once may be lost.
     pub fn buffers(&self) -> Option<Buffers> {
-        self.sockets.first().map(|socket| socket.buffers)
+        let first = self.bound.iter().flatten().next();
+        first.map(|socket| socket.buffers)
     }
 
     /// Where browsers are told to send to.
@@ -165,21 +234,43 @@ impl Udp {
     }
 }
 
+/// An address for so many shards.
+fn of_all(address: SocketAddr, shards: usize) -> io::Result<Vec<Bound>> {
+    let first = Bound::first(address, shards > 1)?;
+    let local = first.local;
+    let further = (1..shards).map(|_| Bound::further(local));
+    std::iter::once(Ok(first)).chain(further).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    #[tokio::test]
-    async fn a_buffer_smaller_than_asked_for_is_told() {
+    const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn a_buffer_smaller_than_asked_for_is_told() {
         let of = |asked| {
-            let address = (Ipv4Addr::LOCALHOST.into(), 0);
-            let socket = Socket::with_buffers(address, asked).expect("a port");
-            socket.buffers
+            let socket = std::net::UdpSocket::bind((LOCALHOST, 0)).expect("a port");
+            Bound::new(socket, asked).expect("a socket").buffers
         };
         let granted = of(64 << 10);
         assert_eq!((granted.send, granted.receive), (64 << 10, 64 << 10));
         assert!(!granted.are_small());
         assert!(of(1 << 30).are_small());
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_is_refused_however_many_shards_want_it_and_have_it() {
+        for (has, wants) in [(1, 1), (1, 4), (4, 1), (4, 4)] {
+            let first = Udp::bind(&[LOCALHOST], 0, has).expect("a port");
+            let port = first.candidates()[0].port();
+            let second = Udp::bind(&[LOCALHOST], port, wants);
+            let error = second.expect_err("it is taken").kind();
+            assert_eq!(error, io::ErrorKind::AddrInUse, "{has} {wants}");
+            drop(first);
+            Udp::bind(&[LOCALHOST], port, wants).expect("it is free");
+        }
     }
 }

@@ -51,10 +51,13 @@ impl Browser {
 impl World {
     fn new(peers: Node) -> Self {
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let udp = Udp::bind(&[localhost], 0).expect("a port");
+        let udp = Udp::bind(&[localhost], 0, 1).expect("a port");
+        let settings = Settings::default();
+        let (exchange, bounds) = (Exchange::new(1), Bounds::new(settings, 1));
+        let port = Port::new(&udp, exchange.into(), bounds.into(), 0);
         let mut world = Self {
-            port: Port::new(Arc::new(udp)),
-            relay: Relay::new(Settings::default()),
+            port: port.expect("sockets"),
+            relay: Relay::new(settings),
             peers: Vec::new(),
             now: Now {
                 instant: Instant::now(),
@@ -111,7 +114,7 @@ impl World {
     fn checks(&mut self) {
         for browser in &mut self.peers {
             let datagram = Datagram {
-                socket: 0,
+                local: self.port.candidates[0],
                 source: browser.local,
                 bytes: browser.check(self.now.instant),
             };

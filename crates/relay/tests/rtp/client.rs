@@ -127,6 +127,11 @@ impl Client {
         (offer.to_sdp_string(), pending)
     }
 
+    /// The number of its next sound.
+    pub fn sounds(&self) -> u32 {
+        self.sounds
+    }
+
     pub fn answer(&mut self, pending: SdpPendingOffer, answer: &str) {
         let answer = SdpAnswer::from_sdp_string(answer).expect("an answer");
         let api = self.rtc.sdp_api();

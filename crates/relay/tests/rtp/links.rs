@@ -216,7 +216,7 @@ fn reports_tell_the_browser_what_was_sent() {
 #[test]
 fn an_offer_of_as_many_slots_as_a_link_may_have_is_taken() {
     let now = std::time::Instant::now();
-    let mut session = Session::new(&[([10, 0, 0, 1], 3478).into()], now);
+    let mut session = Session::new(&[([10, 0, 0, 1], 3478).into()], 0, now);
     let mut client = Client::new(([10, 0, 0, 2], 1).into(), 1, now);
     let (offer, _) = client.offer(true, MAX_SLOTS);
     let offer = Offer::read(&offer).expect("SDP");
@@ -227,7 +227,7 @@ fn an_offer_of_as_many_slots_as_a_link_may_have_is_taken() {
 #[test]
 fn an_offer_that_does_not_fit_is_refused_and_a_good_one_is_still_taken() {
     let now = std::time::Instant::now();
-    let mut session = Session::new(&[([10, 0, 0, 1], 3478).into()], now);
+    let mut session = Session::new(&[([10, 0, 0, 1], 3478).into()], 0, now);
     let (offer, _) = Client::new(([10, 0, 0, 2], 1).into(), 1, now).offer(true, 1);
     assert!(offer.contains("a=candidate:"));
     let read = |offer: &str| Offer::read(offer).expect("SDP");
@@ -237,7 +237,7 @@ fn an_offer_that_does_not_fit_is_refused_and_a_good_one_is_still_taken() {
         matches!(refused, Err(OfferError::Unacceptable(_))),
         "{refused:?}"
     );
-    let mut session = Session::new(&[([10, 0, 0, 1], 3478).into()], now);
+    let mut session = Session::new(&[([10, 0, 0, 1], 3478).into()], 0, now);
     let answer = session.accept(read(&offer)).expect("an answer");
     assert!(answer.contains("a=ice-lite") && answer.contains("10.0.0.1 3478"));
     assert!(

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use grove_frame::{BaseKey, FrameKeys, Header, Kind};
 use grove_relay::{
-    Attached, Command, Event, Handle, Incoming, Layers, Lost, Node, Outgoing, Settings, Stream,
-    Token, Udp, spawn,
+    Attached, Command, Event, Handle, Incoming, Layers, Lost, Node, Outgoing, Room, Settings,
+    Stream, Token, Udp, spawn,
 };
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -17,6 +17,11 @@ use crate::client::{Client, Sealed};
 
 pub const ROOM: u64 = 1;
 const BOTH: Layers = Layers(0b11);
+
+/// The room that a peer is in. Peers from 200 on are in the second.
+pub fn room(peer: Node) -> Room {
+    ROOM + Room::from(peer / 200)
+}
 
 pub fn token(peer: Node) -> Token {
     Token([peer as u8; 16])
@@ -50,10 +55,21 @@ impl Call {
     /// A relay, and browsers 1, 2, ... that are linked to it by RTP.
     pub async fn new(browsers: Node) -> Self {
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let udp = Udp::bind(&[localhost], 0).expect("a free port");
+        let udp = Udp::bind(&[localhost], 0, 1).expect("a free port");
         let port = udp.candidates()[0];
-        let (handle, events) = spawn(Settings::default(), Some(Arc::new(udp)));
-        let mut call = Self {
+        let relay = spawn(Settings::default(), Some(Arc::new(udp)));
+        let mut call = Self::of(relay, port);
+        for peer in 1..=browsers {
+            call.join(peer).await;
+        }
+        call.run_until(|call| (1..=browsers).all(|peer| call.is_up(peer)))
+            .await;
+        call
+    }
+
+    /// A relay that is in both rooms and has no peers.
+    pub fn of((handle, events): (Handle, UnboundedReceiver<Event>), port: SocketAddr) -> Self {
+        let call = Self {
             handle,
             events,
             port,
@@ -63,21 +79,25 @@ impl Call {
             ticks: 0,
             quiet: false,
         };
-        call.order(Command::Enter {
-            room: ROOM,
-            node: 65_535,
-        });
-        for peer in 1..=browsers {
-            call.link(peer);
-            let (browser, answer) = call.offer(peer).await;
-            call.answered(browser, &answer);
+        for room in [ROOM, ROOM + 1] {
+            call.order(Command::Enter { room, node: 65_535 });
         }
-        call.run_until(|call| {
-            let up = |peer| call.heard.contains(&Event::Up { room: ROOM, peer });
-            (1..=browsers).all(up) && call.browsers.iter().all(|b| b.client.open)
-        })
-        .await;
         call
+    }
+
+    /// A browser that is linked as time goes on.
+    pub async fn join(&mut self, peer: Node) {
+        self.link(peer);
+        let (browser, answer) = self.offer(peer).await;
+        self.answered(browser, &answer);
+    }
+
+    /// Have both sides of this peer's link opened it?
+    pub fn is_up(&self, peer: Node) -> bool {
+        let room = room(peer);
+        let browser = self.browsers.iter().rfind(|b| b.client.sender == peer);
+        let up = Event::Up { room, peer };
+        self.heard.contains(&up) && browser.is_some_and(|browser| browser.client.open)
     }
 
     /// A browser that offers, and what it is answered.
@@ -88,11 +108,8 @@ impl Call {
         let local = socket.local_addr().expect("an address");
         let mut client = Client::new(local, peer, Instant::now());
         let (sdp, pending) = client.offer(true, 4);
-        self.order(Command::Offer {
-            room: ROOM,
-            peer,
-            sdp,
-        });
+        let room = room(peer);
+        self.order(Command::Offer { room, peer, sdp });
         let answer = loop {
             match self.events.recv().await.expect("a relay") {
                 Event::Answer { peer: to, sdp, .. } if to == peer => break sdp,
@@ -123,7 +140,7 @@ impl Call {
 
     pub fn link(&self, peer: Node) {
         self.order(Command::Link {
-            room: ROOM,
+            room: room(peer),
             peer,
             token: token(peer),
         });
@@ -133,13 +150,13 @@ impl Call {
     pub fn edge(&self, from: Node, to: Node) {
         let stream = Stream::new(from, 0);
         self.order(Command::Parent {
-            room: ROOM,
+            room: room(from),
             stream,
             parent: from,
             layers: BOTH,
         });
         self.order(Command::Feed {
-            room: ROOM,
+            room: room(from),
             stream,
             child: to,
             layers: BOTH,

@@ -106,6 +106,7 @@ impl World {
             candidates: vec![self.told],
             start_bps: 4_000_000,
             making: Pool::default(),
+            shard: 0,
         };
         let micros = self.now.duration_since(self.start).as_micros() as u64;
         let offer = Offer::read(&offer).expect("an offer");

@@ -231,6 +231,13 @@ pub const KEYS: &[Key] = &[
         "Browsers that are linked to the relay at once",
     ),
     key(
+        "relay.threads",
+        "relay-threads",
+        Kind::Number(0, grove_relay::MOST_THREADS as u64),
+        "0",
+        "Threads that the relay forwards on, each some of the rooms; 0: as many as the machine has cores",
+    ),
+    key(
         "relay.udp_listen",
         "relay-udp",
         Kind::Text,

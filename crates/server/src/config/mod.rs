@@ -156,6 +156,9 @@ pub struct Relay {
     pub slots: u16,
     /// Links at once.
     pub max_links: usize,
+    /// Threads that it runs on: 1 to 64. Written as 0, one for each core.
+    #[serde(deserialize_with = "threads")]
+    pub threads: usize,
     /// Where media comes in by UDP: empty, `off`, or an address with a port.
     pub udp_listen: String,
     /// Where else browsers reach it: addresses, with or without a port.
@@ -556,6 +559,16 @@ fn text_or_empty<S: serde::Serializer>(
 ) -> Result<S::Ok, S::Error> {
     let text = address.map(|address| address.to_string());
     serializer.serialize_str(&text.unwrap_or_default())
+}
+
+/// 0 is one for each core.
+fn threads<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = match usize::deserialize(deserializer)? {
+        0 => cores(),
+        threads => threads,
+    };
+    Ok(threads.min(grove_relay::MOST_THREADS))
 }
 
 /// `stun:host` or `stun:host:port`, also `stuns:`: what browsers take. One wrong address would keep them from making any

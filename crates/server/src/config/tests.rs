@@ -128,6 +128,12 @@ fn every_refusal_names_the_place_and_the_remedy() {
         (
             None,
             vec![],
+            vec![("relay.threads", "65")],
+            "--relay-threads is 65, but must be a whole number from 0 to 64",
+        ),
+        (
+            None,
+            vec![],
             vec![("relay.quic_listen", "4433")],
             "relay.quic_listen (--relay-quic-listen) is \"4433\", but must be an address with a port, e.g. [::]:4433, or nothing",
         ),

@@ -28,6 +28,8 @@ const LET_GO: Duration = Duration::from_secs(2);
 pub struct Setup {
     /// Its own bounds.
     pub settings: Settings,
+    /// On how many threads it runs.
+    pub threads: usize,
     /// Where links by RTP come in; kept from start to start.
     pub udp: Option<Arc<Udp>>,
     /// What rooms are told of it.
@@ -43,6 +45,7 @@ impl Setup {
                 links: config.max_links,
                 ..Settings::default()
             },
+            threads: config.threads,
             rooms: RelaySettings {
                 egress: config.egress_bps,
                 slots: config.slots,
@@ -148,6 +151,12 @@ impl Relay {
             .map_or_else(Stats::default, |handle| handle.stats())
     }
 
+    /// The same, of each of its threads.
+    pub fn shards(&self) -> Vec<Stats> {
+        self.handle()
+            .map_or_else(Vec::new, |handle| handle.shards().collect())
+    }
+
     /// Opens a link, with the instance that it leads to.
     pub async fn attach(&self, token: Token) -> Result<(Attached, String), AttachError> {
         let handle = self.handle().ok_or(AttachError::Stopped)?;
@@ -175,7 +184,7 @@ impl Relay {
 }
 
 fn spawn(setup: &Setup) -> (Handle, Events) {
-    grove_relay::spawn(setup.settings, setup.udp.clone())
+    grove_relay::spawn_threads(setup.settings, setup.udp.clone(), setup.threads)
 }
 
 /// Takes the relay's events to their rooms, starts it anew when it breaks, and changes it when asked to, until the server is
@@ -312,7 +321,7 @@ mod tests {
     async fn a_relay_that_breaks_starts_anew_and_rooms_enter_it_again() {
         let (relay, rooms, supervisor) = start(setup(None));
         let first = relay.instance();
-        // The task of a relay ends with its last handle, as it would by a fault.
+        // The threads of a relay end with its last handle, as they would by a fault.
         relay.set(Running::Between);
         while relay.instance().is_empty() {
             tokio::time::sleep(PAUSE / 10).await;
@@ -325,7 +334,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_relay_that_ends_lets_go_of_its_port_and_the_next_takes_it() {
-        let bind = |port| Udp::bind(&[LOCAL], port);
+        let bind = |port| Udp::bind(&[LOCAL], port, 2);
         let udp = bind(0).expect("a port is free");
         let port = udp.candidates()[0].port();
         let (relay, _rooms, _supervisor) = start(setup(Some(udp)));

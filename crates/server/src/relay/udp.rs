@@ -36,7 +36,7 @@ pub fn wanted(config: &Config, served: SocketAddr, outside: &[IpAddr]) -> Option
 
 /// Takes the port. `None`: no browser could reach it.
 pub fn bind(config: &Config, wanted: &Wanted) -> io::Result<Option<Udp>> {
-    let udp = Udp::bind(&wanted.addresses, wanted.port)?;
+    let udp = Udp::bind(&wanted.addresses, wanted.port, config.relay.threads)?;
     for (address, error) in udp.refused() {
         tracing::warn!(%address, %error, "no media by UDP at this address");
     }

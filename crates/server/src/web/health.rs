@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use grove_relay::Shedding;
+use grove_relay::{Shedding, Stats};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -29,7 +29,10 @@ pub async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     if shared.metrics.rooms.get() >= shared.rooms.most() as i64 {
         reasons.push("rooms");
     }
-    if shared.relay.stats().shedding == Shedding::Newcomers {
+    // New rooms go to the thread with the least to do, so one that takes people is enough.
+    let shards = shared.relay.shards();
+    let refuses = |stats: &Stats| stats.shedding == Shedding::Newcomers;
+    if !shards.is_empty() && shards.iter().all(refuses) {
         reasons.push("relay");
     }
     answer(&reasons)

@@ -208,7 +208,7 @@ async fn a_relay_that_cannot_have_its_port_at_another_address_starts_anew_at_the
 #[tokio::test]
 async fn another_port_is_taken_before_the_former_is_given_back() {
     let mut call = call().await;
-    let other = Udp::bind(&[LOCAL], 0).expect("a port is free");
+    let other = Udp::bind(&[LOCAL], 0, 1).expect("a port is free");
     let port = other.candidates()[0].port();
     drop(other);
     let new = with(
