@@ -137,11 +137,15 @@ impl Reloader {
             }
             Err(error) => {
                 if end_first {
-                    // Its port was given back a moment ago.
-                    let udp = bind(old, self.udp.as_ref()).unwrap_or_else(|error| {
-                        tracing::error!("media goes over WebSockets: {error}");
-                        None
-                    });
+                    // Its port was given back a moment ago. Should it be gone all the same, the next reload tries again.
+                    let udp = match bind(old, self.udp.as_ref()) {
+                        Ok(udp) => udp,
+                        Err(error) => {
+                            tracing::error!("media goes over WebSockets: {error}");
+                            self.udp = None;
+                            None
+                        }
+                    };
                     let port = self.quic.as_ref().map(|(_, port)| *port);
                     relay.run(Some(Setup::new(&old.relay, udp, port))).await;
                 }

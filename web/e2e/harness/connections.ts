@@ -124,3 +124,15 @@ export function rtpFrames(packets: readonly Buffer[], ssrcs: readonly number[]):
   }
   return frames;
 }
+
+/**
+ * For `OpenOptions.prepare`: a page that waits half a minute for a link by RTP before it takes a socket instead. Where
+ * handshakes take seconds because the machine is busy, that is no sign of a network without UDP.
+ */
+export async function patient(page: Page): Promise<void> {
+  await page.evaluateOnNewDocument(() => {
+    const wait = globalThis.setTimeout;
+    globalThis.setTimeout = ((run: () => void, ms?: number) =>
+      wait(run, ms === 3_000 || ms === 5_000 ? 30_000 : ms)) as typeof globalThis.setTimeout;
+  });
+}

@@ -1,4 +1,3 @@
-import type { Page } from "puppeteer-core";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { endBrowser, launchFirefox } from "../harness/browsers.ts";
 import type { RelayLink } from "../harness/client.ts";
@@ -6,6 +5,7 @@ import {
   connectionStates,
   connectionsMade,
   longestStandstill,
+  patient,
   watchConnections,
   watchStandstill,
 } from "../harness/connections.ts";
@@ -24,15 +24,6 @@ afterAll(() => scene?.end());
 const RELAY = { kind: "relay" } as const;
 const PAGE = { before: watchConnections, prepare: patient };
 const SMALL = { ...PAGE, smallCamera: true };
-
-/** A page that waits half a minute for RTP: where three handshakes take seconds because the machine is busy, none is a sign. */
-async function patient(page: Page): Promise<void> {
-  await page.evaluateOnNewDocument(() => {
-    const wait = globalThis.setTimeout;
-    globalThis.setTimeout = ((run: () => void, ms?: number) =>
-      wait(run, ms === 3_000 || ms === 5_000 ? 30_000 : ms)) as typeof globalThis.setTimeout;
-  });
-}
 
 /** The links to the relay that a page was ordered to make, oldest first. */
 async function relayLinks(person: Participant): Promise<RelayLink[]> {

@@ -86,7 +86,13 @@ impl Change {
             if before == now {
                 continue;
             }
-            let effect = Effect::of(key.path);
+            let effect = match Effect::of(key.path) {
+                // Files without the mode that they belong to are of no use.
+                Effect::AtOnce if key.path.starts_with("tls.") && old.tls.mode != new.tls.mode => {
+                    Effect::Restart
+                }
+                effect => effect,
+            };
             keys.push((key.path, effect));
             if effect != Effect::Restart
                 && let Some(value) = now
@@ -251,13 +257,12 @@ mod tests {
 
     #[test]
     fn every_key_that_changes_is_named_and_holds_now_or_after_a_restart() {
-        let old = Config::defaults();
         for key in KEYS {
             let other = another(key.path, key.kind, key.default);
-            let new = match key.path {
-                // They go together, and decide the third.
-                "tls.cert" | "tls.key" => config(&[("tls.cert", "a"), ("tls.key", "b")]),
-                path => config(&[(path, &other)]),
+            let files = |cert, private| config(&[("tls.cert", cert), ("tls.key", private)]);
+            let (old, new) = match key.path {
+                "tls.cert" | "tls.key" => (files("a", "b"), files("c", "d")),
+                path => (Config::defaults(), config(&[(path, &other)])),
             };
             let change = between(&old, "", &new, "");
             let effect = Effect::of(key.path);
@@ -270,6 +275,20 @@ mod tests {
             let later: Vec<_> = change.with(Effect::Restart).collect();
             assert_eq!(again.with(Effect::Restart).collect::<Vec<_>>(), later);
             assert_eq!(again.keys.len(), later.len(), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn certificate_files_belong_to_their_mode() {
+        let (off, files) = (
+            Config::defaults(),
+            config(&[("tls.cert", "a"), ("tls.key", "b")]),
+        );
+        for (old, new) in [(&off, &files), (&files, &off)] {
+            let change = between(old, "", new, "");
+            let later: Vec<_> = change.with(Effect::Restart).collect();
+            assert_eq!(later, ["tls.mode", "tls.cert", "tls.key"]);
+            assert_eq!(&change.config, old);
         }
     }
 
