@@ -312,7 +312,14 @@ fn instance() -> Arc<str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+
     use super::*;
+    use crate::command::{Layers, Stream};
+    use crate::relay::{Incoming, Outgoing};
+    use crate::testing;
 
     const ROOM: Room = 5;
 
@@ -340,6 +347,123 @@ mod tests {
         assert_eq!(holders(&directory), [None, None]);
         assert_eq!((directory.rooms.len(), directory.tokens.len()), (1, 0));
         assert_eq!(note(&mut directory, link(ROOM, 1, 1)), 0);
+    }
+
+    /// A room in which one is fed all that the other sends.
+    struct Feed {
+        ends: [Attached; 2],
+        pictures: u32,
+        /// Bytes of pictures that came.
+        came: usize,
+    }
+
+    impl Feed {
+        async fn new(handle: &Handle, room: Room) -> Self {
+            let stream = Stream::new(1, 0);
+            let (layers, rate_bps) = (Layers::one(0), 80_000_000);
+            handle.command(Command::Enter { room, node: 9 });
+            let token = |peer| room as u8 * 16 + peer as u8;
+            for peer in [1, 2] {
+                handle.command(link(room, peer, token(peer)));
+            }
+            let parent = Command::Parent {
+                room,
+                stream,
+                parent: 1,
+                layers,
+            };
+            handle.command(parent);
+            let feed = Command::Feed {
+                room,
+                stream,
+                child: 2,
+                layers,
+                rate_bps,
+            };
+            handle.command(feed);
+            let attach = async |peer| handle.attach(Token([token(peer); 16])).await;
+            Self {
+                ends: [
+                    attach(1).await.expect("ordered"),
+                    attach(2).await.expect("ordered"),
+                ],
+                pictures: 0,
+                came: 0,
+            }
+        }
+
+        /// Sends 10 kB of picture, every tenth a key frame.
+        async fn send(&mut self) {
+            let number = self.pictures;
+            self.pictures += 1;
+            let header = if number.is_multiple_of(10) {
+                testing::key(number)
+            } else {
+                testing::delta(number, 1, 1)
+            };
+            let mut sealed = header.encode().expect("a header").to_vec();
+            sealed.resize(10_000, 0);
+            let frame = Incoming::Frame(sealed.into());
+            self.ends[0].incoming.send(frame).await.expect("open");
+        }
+
+        fn take(&mut self) {
+            for end in &mut self.ends {
+                while let Some(Some(out)) = end.outgoing.recv().now_or_never() {
+                    if let Outgoing::Frame(frame) = out {
+                        self.came += frame.len();
+                    }
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shards_together_send_no_more_than_the_cap_and_what_one_leaves_the_other_has() {
+        let settings = Settings {
+            egress_bps: 16_000_000,
+            ..Settings::default()
+        };
+        let (handle, seats, _events) = seats(settings, None, 2);
+        for (seat, inbox) in seats {
+            tokio::spawn(Driver::new(seat).run(inbox));
+        }
+        let mut feeds = [Feed::new(&handle, 1).await, Feed::new(&handle, 2).await];
+        let mut came = Vec::new();
+        // Each wants twice the cap.
+        for sending in [2, 1] {
+            let mut before = [0, 0];
+            for tick in 0..2_400 {
+                if tick == 400 {
+                    before = feeds.each_ref().map(|feed| feed.came);
+                }
+                for feed in feeds.iter_mut().take(sending) {
+                    feed.send().await;
+                }
+                tokio::time::sleep(Duration::from_millis(3)).await;
+                feeds.iter_mut().for_each(Feed::take);
+            }
+            let now = feeds.each_ref().map(|feed| feed.came);
+            came.push([now[0] - before[0], now[1] - before[1]]);
+        }
+        let cap = 6 * 16_000_000 / 8;
+        let [both, one] = came[..] else {
+            panic!("two runs")
+        };
+        let all = both[0] + both[1];
+        assert!(
+            (cap * 8 / 10..=cap * 21 / 20).contains(&all),
+            "{both:?} {cap}"
+        );
+        assert!(
+            both.iter().all(|&came| came > cap * 3 / 10),
+            "{both:?} {cap}"
+        );
+        assert!(
+            (cap * 8 / 10..=cap * 21 / 20).contains(&one[0]),
+            "{one:?} {cap}"
+        );
+        assert_eq!(one[1], 0);
     }
 
     #[tokio::test]
