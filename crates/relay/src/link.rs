@@ -20,6 +20,9 @@ use crate::rtp::PAYLOAD;
 const HEARTBEAT: Micros = 50 * MS;
 /// A heartbeat goes out at least so often, however busy the link, for the sake of its round-trip time.
 const PROBE: Micros = 500 * MS;
+/// The same by RTP, where each message, with its acknowledgement, costs more than a picture does, and frames pass for
+/// heartbeats.
+const PROBE_RTP: Micros = 1_000 * MS;
 /// Silence: nothing at all for max(this, srtt + 4 rttvar).
 const SILENCE_MS: f64 = 100.0;
 /// And reported when it has lasted so much longer: on a socket a heartbeat stands behind the picture that is on its way,
@@ -437,8 +440,9 @@ impl LinkState {
 
     fn beat_at(&self) -> Micros {
         let idle = self.sent_at + HEARTBEAT;
+        let probe = if self.is_rtp() { PROBE_RTP } else { PROBE };
         self.probed_at
-            .map_or(self.opened_at, |at| idle.min(at + PROBE))
+            .map_or(self.opened_at, |at| idle.min(at + probe))
     }
 
     fn silent_at(&self, stood: Micros) -> Micros {

@@ -1,11 +1,12 @@
 //! RTP links end to end: browsers played by str0m, the relay's sessions and slots, and a network in memory and virtual time
-//! that loses datagrams by a seed. In `udp` the whole driver, over real sockets, and in `faults` beside floods; in `srtp`
+//! that loses datagrams by a seed. In `life` with the core, which says who is there. In `udp` the whole driver, over real sockets, and in `faults` beside floods; in `srtp`
 //! packets of our own sealing beside str0m's. What is counted is frames, holes and requests, never time.
 
 mod client;
 mod faults;
 mod forwarding;
 mod hostile;
+mod life;
 mod links;
 mod net;
 mod offers;
