@@ -48,6 +48,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct Task {
     pub subject: Subject,
     pub shape: Shape,
+    pub receivers: usize,
     pub fault: Option<Fault>,
     pub seconds: u64,
     /// The machine's address on which everything runs.
@@ -88,7 +89,7 @@ async fn call(task: &Task) -> Result<Count, Failure> {
     let clock = Clock(Instant::now());
     let arrivals = Arc::<Arrivals>::default();
     let (over, ending) = watch::channel(false);
-    let n = task.shape.receivers();
+    let n = task.receivers;
     let mut sockets = Vec::new();
     let server = match task.subject {
         Subject::FloorSingle | Subject::FloorGso => {

@@ -15,6 +15,7 @@ mod load;
 mod peer;
 mod relay;
 mod shape;
+pub(crate) mod star;
 mod tally;
 
 use crate::process::{Usage, run_time, udp_drops};
@@ -126,6 +127,7 @@ pub enum Part {
 pub struct LoadArgs {
     subject: Subject,
     shape: Shape,
+    receivers: usize,
     seconds: u64,
     address: IpAddr,
     control: SocketAddr,
@@ -150,6 +152,7 @@ pub fn run_part(part: &Part) -> Result<(), LabError> {
         Part::Load(args) => load::run(&load::Task {
             subject: args.subject,
             shape: args.shape,
+            receivers: args.receivers,
             fault: args.fault,
             seconds: args.seconds,
             address: args.address,
@@ -180,7 +183,7 @@ pub fn run(options: &Options) -> Result<(Report, Vec<Panel>), LabError> {
     for _ in 0..options.rounds {
         for (at, &shape) in options.shape.iter().enumerate() {
             for &subject in &subjects {
-                let outcome = measure(subject, shape, None, options.seconds, address)?;
+                let outcome = measure(Case::of(subject, shape), options.seconds, address)?;
                 eprintln!(
                     "{}",
                     figures::row(&figures::cells(subject, shape, &outcome))
@@ -323,13 +326,35 @@ impl Server {
     }
 }
 
-fn measure(
+/// One call.
+#[derive(Debug, Clone, Copy)]
+struct Case {
     subject: Subject,
     shape: Shape,
+    receivers: usize,
     fault: Option<Fault>,
-    seconds: u64,
-    address: IpAddr,
-) -> Result<Outcome, LabError> {
+}
+
+impl Case {
+    /// As many receive as the shape has, and nothing is wrong.
+    fn of(subject: Subject, shape: Shape) -> Self {
+        let receivers = shape.receivers();
+        Self {
+            subject,
+            shape,
+            receivers,
+            fault: None,
+        }
+    }
+}
+
+fn measure(case: Case, seconds: u64, address: IpAddr) -> Result<Outcome, LabError> {
+    let Case {
+        subject,
+        shape,
+        receivers,
+        fault,
+    } = case;
     let server = Server::start(subject, address)?;
     let gone = || LabError::CannotRun(format!("{} ended", subject.name()));
     let rss = || {
@@ -345,6 +370,7 @@ fn measure(
         "load".to_owned(),
         named.get_name().to_owned(),
         shape.name().to_owned(),
+        value(&receivers),
         value(&seconds),
         value(&address),
         value(&server.control()),
