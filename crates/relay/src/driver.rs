@@ -368,7 +368,12 @@ impl Driver {
                 self.tell_load(done);
                 self.flush();
                 let mut stats = self.relay.stats(now);
-                stats.counters.datagrams_unsent = self.port.as_ref().map_or(0, Port::unsent);
+                if let Some(port) = &self.port {
+                    let sums = port.sums();
+                    stats.counters.datagrams_unsent = port.unsent();
+                    stats.counters.packets_retransmitted = sums.retransmitted;
+                    stats.counters.frames_unsent = sums.dropped;
+                }
                 self.publish.send_replace(stats);
             }
         }

@@ -206,4 +206,9 @@ pub struct Counters {
     pub shed: u64,
     /// Datagrams of links by RTP that never left: too much stood before the socket, or there was no way to the browser.
     pub datagrams_unsent: u64,
+    /// Packets that were sent again because a browser asked for them.
+    pub packets_retransmitted: u64,
+    /// Frames that were handed to links by RTP and not sent: what waited for a slot for too long, pictures above what may wait,
+    /// sound that nobody took or that fits no packet.
+    pub frames_unsent: u64,
 }

@@ -33,7 +33,7 @@ use self::outbox::Outboxes;
 pub use self::socket::{Buffers, Udp};
 use crate::command::{Node, Room, Token};
 use crate::relay::{Incoming, Input, Link, Micros, Outgoing, Relay};
-use crate::rtp::{Demux, LinkEvent, Pool, Route, RtpLink, To, Todo, Way};
+use crate::rtp::{Demux, LinkEvent, Pool, Route, RtpLink, Sums, To, Todo, Way};
 
 /// What a link is believed to carry before it was measured, bit/s.
 const START_BPS: u64 = 3_000_000;
@@ -105,6 +105,8 @@ pub(crate) struct Port {
     answers: Answers,
     /// What the links have in the making.
     making: Pool,
+    /// What went down on links that have ended.
+    ended: Sums,
 }
 
 impl Port {
@@ -125,6 +127,7 @@ impl Port {
             broken: Vec::new(),
             answers: Answers::default(),
             making: Pool::default(),
+            ended: Sums::default(),
         }
     }
 
@@ -165,6 +168,15 @@ impl Port {
     /// Datagrams that never left.
     pub(crate) fn unsent(&self) -> u64 {
         self.outboxes.lost()
+    }
+
+    /// What went down on all links so far.
+    pub(crate) fn sums(&self) -> Sums {
+        let mut sums = self.ended;
+        for entry in self.entries.values() {
+            sums += entry.rtp.sums();
+        }
+        sums
     }
 
     /// The next datagram that has come.

@@ -3,6 +3,7 @@
 //! packets of our own sealing beside str0m's. What is counted is frames, holes and requests, never time.
 
 mod client;
+mod counts;
 mod faults;
 mod forwarding;
 mod hostile;

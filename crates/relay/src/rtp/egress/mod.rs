@@ -117,6 +117,16 @@ pub struct Sums {
     pub dropped: u64,
 }
 
+impl std::ops::AddAssign for Sums {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.retransmitted += other.retransmitted;
+        self.probes += other.probes;
+        self.dropped += other.dropped;
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Egress {
