@@ -20,6 +20,8 @@ export const ATTENTIVE_MS = 500;
 /** A heartbeat goes out at least so often, however busy the link, for the sake of its round-trip time; and by RTP. */
 export const PROBE_MS = 500;
 export const RTP_PROBE_MS = 1_000;
+/** By RTP a relay that has nothing to send sends packets with so much in them: they say that it is there, and nothing else. */
+const LIFE_SIGN_BYTES = 1;
 /** Silence: nothing at all for max(this, srtt + 4 rttvar). */
 export const SILENCE_MS = 100;
 /** And reported when it has lasted so much longer. */
@@ -269,6 +271,7 @@ export class Link implements Neighbour {
       return;
     }
     this.heard(data.byteLength);
+    if (this.byRtp && data.byteLength === LIFE_SIGN_BYTES) return;
     this.framesCame += 1;
     this.events.frame(this.peer, new Uint8Array(data));
   }

@@ -110,6 +110,16 @@ test.each([
   expect(silences()).toBe(1);
 });
 
+test("packets that say nothing but that the relay is there are heard, and are no frames", () => {
+  const before = node.transport.stats().counters;
+  for (let ms = 0; ms < 3000; ms += 100) {
+    node.transport.arrived(RELAY, "token", new ArrayBuffer(1));
+    net.run(100);
+  }
+  expect(silences()).toBe(0);
+  expect(node.transport.stats().counters).toEqual(before);
+});
+
 test("messages that are held up for long by one that was lost twice are no silence while frames come", () => {
   going(0, 20, 0);
   expect(silences()).toBe(0);
