@@ -68,7 +68,7 @@ bench: web ## Reproduce the published experiments; reports and pictures into tes
 	mkdir -p test-results
 	target/release/grove-lab join-times --peers 5,7,10 --json test-results/join-times.json --svg test-results/join-times.svg
 	target/release/grove-lab join-times --native --peers 5,7,10,25,50 --policy mesh,tree,relay --json test-results/join-times-native.json --svg test-results/join-times-native.svg
-	target/release/grove-lab star --receivers 16,50 --json test-results/star.json --svg test-results/star.svg
+	target/release/grove-lab star --link rtp,quic --receivers 16,50 --json test-results/star.json --svg test-results/star.svg
 	target/release/grove-lab forward --json test-results/forward.json --svg test-results/forward.svg
 	target/release/grove-lab faults --json test-results/faults.json --svg test-results/faults.svg
 	target/release/grove-lab hops --json test-results/hops.json --svg test-results/hops.svg

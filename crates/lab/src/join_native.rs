@@ -4,6 +4,9 @@
 //! The newcomer stands at the door: connected to the server, its own port open. The clock starts when it says join. Everybody sends
 //! [`SLIDES`]; a stream counts as received when its first frame has been opened and is what was sealed. Peers, links and
 //! server share one machine; all links are QUIC on the loopback address, so that no round trip is added.
+//!
+//! Beside each time stands what the machine had to do for it: processor time of the server and of all peers from the newcomer's
+//! join to the last stream, less what they take anyway. That, by the processors that are free, is the least that it can take.
 
 use crate::LabError;
 use crate::client::{Client, ClientError};
@@ -11,7 +14,7 @@ use crate::join_times::{BBVOICE, Options, PolicyName};
 use crate::limit::Limit;
 use crate::native::media::{Keyring, SLIDES};
 use crate::native::{First, Peer, Setup, Tally};
-use crate::process::{Server, find_server};
+use crate::process::{Server, find_server, run_time};
 use crate::report::{Measure, Report, mean, quantile};
 use crate::svg::Panel;
 use fastrand::Rng;
@@ -45,12 +48,25 @@ pub(crate) struct Sample {
     pub(crate) newcomer: Vec<f64>,
     /// Until the server had answered, ms: no stream can come sooner.
     pub(crate) answered: f64,
+    /// Processor time for it, ms: the server's and that of all peers.
+    pub(crate) processor: [f64; 2],
+    /// Processors that they keep busy while nobody comes.
+    pub(crate) background: [f64; 2],
     /// Frames that did not open to what was sealed, of all.
     pub(crate) wrong: u64,
     /// Links that were reported lost.
     pub(crate) lost: usize,
     /// What peers gave up for, and errors of the server.
     pub(crate) failures: Vec<String>,
+}
+
+impl Sample {
+    /// With all processors busy all the time, ms.
+    fn least(&self) -> f64 {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let free = cores as f64 - self.background.iter().sum::<f64>();
+        self.processor.iter().sum::<f64>() / free.max(0.1)
+    }
 }
 
 struct Setting {
@@ -91,7 +107,11 @@ pub(crate) fn run(options: &Options) -> Result<(Report, Vec<Panel>), LabError> {
         for &peers in &options.peers {
             let mut samples = Vec::new();
             for _ in 0..options.runs {
-                let run = experiment(policy, peers, server.address, rng.fork());
+                let used = || {
+                    let both = [server.run_time(), run_time(std::process::id())];
+                    both.map(|seconds| seconds.unwrap_or(0.0))
+                };
+                let run = experiment(policy, peers, server.address, rng.fork(), used);
                 match runtime.block_on(run) {
                     Ok(sample) => samples.push(sample),
                     Err(error) => problems.push(format!("{} {peers}: {error}", policy.label())),
@@ -144,7 +164,19 @@ impl Setting {
     fn measures(&self) -> Vec<Measure> {
         let published = BBVOICE.iter().find(|row| row.0 == self.peers);
         let (theirs, own) = (published.map(|r| r.1), published.map(|r| r.2));
-        let answered: Vec<f64> = self.samples.iter().map(|s| s.answered).collect();
+        let of = |pick: fn(&Sample) -> f64| -> Vec<f64> { self.samples.iter().map(pick).collect() };
+        let answered = of(|sample| sample.answered);
+        let median = |name: &str, unit: &str, of: Vec<f64>| {
+            let name = format!("{}_{}_{name}_median", self.policy.label(), self.peers);
+            Some(Measure::new(name, unit, quantile(&of, 0.5)?))
+        };
+        let machine = [
+            median("join_processor_server", "ms", of(|s| s.processor[0])),
+            median("join_processor_peers", "ms", of(|s| s.processor[1])),
+            median("background_server", "cores", of(|s| s.background[0])),
+            median("background_peers", "cores", of(|s| s.background[1])),
+            median("least_possible", "ms", of(Sample::least)),
+        ];
         let rows = [
             (
                 "existing_receive_newcomer_mean",
@@ -173,7 +205,7 @@ impl Setting {
                 let measure = Measure::new(name, "ms", value?);
                 Some(measure.reference(reference).goal(goal))
             });
-        rows.collect()
+        rows.chain(machine.into_iter().flatten()).collect()
     }
 }
 
@@ -239,6 +271,7 @@ pub(crate) async fn experiment(
     peers: u32,
     address: SocketAddr,
     mut rng: Rng,
+    used: impl Fn() -> [f64; 2],
 ) -> Result<Sample, LabError> {
     let cannot = |error: ClientError| LabError::CannotRun(error.to_string());
     let mut host = Client::connect(address, rng.fork()).await.map_err(cannot)?;
@@ -273,14 +306,22 @@ pub(crate) async fn experiment(
         }
     };
     let known: BTreeSet<u16> = known.iter().map(|first| first.at).collect();
+    let (began, idle) = (Instant::now(), used());
     tokio::time::sleep(SETTLE).await;
+    let rate = 1.0 / began.elapsed().as_secs_f64();
+    let background = grown(idle, used()).map(|seconds| seconds * rate);
 
     let newcomer = Peer::arrive(setup, rng.fork()).await.map_err(cannot)?;
-    let start = Instant::now();
+    let (start, idle) = (Instant::now(), used());
     let newcomer = tokio::spawn(newcomer.live());
     let firsts = receive(&mut met, 2 * before).await?;
+    let (took, grown) = (start.elapsed().as_secs_f64(), grown(idle, used()));
     let _ = over.send(true);
-    let mut sample = Sample::default();
+    let mut sample = Sample {
+        processor: [0, 1].map(|n| (grown[n] - background[n] * took).max(0.0) * 1000.0),
+        background,
+        ..Sample::default()
+    };
     for First { at, when, .. } in firsts {
         let ms = when.duration_since(start).as_secs_f64() * 1000.0;
         if known.contains(&at) {
@@ -305,6 +346,10 @@ pub(crate) async fn experiment(
         sample.failures.extend(tally.errors);
     }
     Ok(sample)
+}
+
+fn grown(before: [f64; 2], after: [f64; 2]) -> [f64; 2] {
+    [after[0] - before[0], after[1] - before[1]]
 }
 
 /// What peers have to say when not all met all.
@@ -357,7 +402,8 @@ mod tests {
 
     async fn everybody_meets(policy: PolicyName) {
         let (address, _data) = served::start();
-        let sample = experiment(policy, 5, address, Rng::with_seed(7)).await;
+        let used = || [run_time(std::process::id()).expect("it runs"), 0.0];
+        let sample = experiment(policy, 5, address, Rng::with_seed(7), used).await;
         let sample = sample.expect("it runs");
         assert_eq!((sample.existing.len(), sample.newcomer.len()), (4, 4));
         assert_eq!((sample.wrong, sample.lost), (0, 0));

@@ -59,7 +59,7 @@ enum Scenario {
     AudioChannel(audio_channel::Options),
     /// A call that goes through the relay as a whole: delay, losses and what a forwarded frame costs the server.
     RelayCall(relay_call::Options),
-    /// One native peer sends, the relay hands it to many: what that costs the server (StreamSmart's star).
+    /// One sends, the relay hands it to many: what that costs the server (StreamSmart's star).
     Star(star::Options),
     /// What a forwarded packet costs the relay, beside the least that it could and beside Janus.
     Forward(forward::Options),

@@ -132,6 +132,11 @@ impl Server {
     pub fn usage(&self) -> Option<Usage> {
         Usage::of(self.child.id())
     }
+
+    /// Seconds for which its threads have run ([`run_time`]).
+    pub fn run_time(&self) -> Option<f64> {
+        run_time(self.child.id())
+    }
 }
 
 impl Drop for Server {

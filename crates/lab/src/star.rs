@@ -1,10 +1,12 @@
-//! StreamSmart's star with native peers: one sends, and the relay of the real server hands it to everybody else over QUIC.
-//! Frames are sealed, every one that arrives is opened and compared with what was sent.
+//! StreamSmart's star: one sends, and the relay hands it to everybody else. By RTP, as to browsers, it is the relay alone, with
+//! the load of [`crate::forward`]. By QUIC it is the real server with native peers: frames are sealed, every one that arrives
+//! is opened and compared with what was sent.
 //!
 //! Receivers send nothing. The server runs by itself and its processor time is the kernel's account of it; senders and
 //! receivers share the machine with it, so delays include their own waiting for a processor.
 
 use crate::client::{Client, ClientError};
+use crate::forward::star::{MEDIA, Star};
 use crate::limit::Limit;
 use crate::native::media::{CAMERA, Keyring};
 use crate::native::{First, Peer, Setup, Tally};
@@ -12,7 +14,7 @@ use crate::process::{Server, Usage, find_server};
 use crate::report::{Measure, Report, quantile};
 use crate::svg::Panel;
 use crate::{Common, LabError};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use fastrand::Rng;
 use grove_server::signal::message::Policy;
 use std::net::SocketAddr;
@@ -44,11 +46,23 @@ pub struct Options {
     /// How long is counted, seconds.
     #[arg(long, default_value_t = 15)]
     pub seconds: u64,
+    /// What carries it.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [By::Rtp])]
+    pub link: Vec<By>,
     #[command(flatten)]
     pub(crate) common: Common,
 }
 
-/// One number of receivers.
+/// The kind of the links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// RTP, as to browsers: the relay's processor time.
+    Rtp,
+    /// QUIC, as to native peers: the whole server's.
+    Quic,
+}
+
+/// One number of receivers by QUIC.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     receivers: usize,
@@ -65,20 +79,61 @@ pub(crate) struct Outcome {
 /// # Errors
 /// When the server is not there or does not start, or nobody gets a frame.
 pub fn run(options: &Options) -> Result<(Report, Vec<Panel>), LabError> {
-    let binary = find_server(options.common.grove.clone())?;
-    let runtime = tokio::runtime::Runtime::new().map_err(|e| LabError::CannotRun(e.to_string()))?;
     let mut report = Report::new("star");
     report.condition("seconds", options.seconds);
     report.condition("seed", options.common.seed);
     report.condition(
-        "media",
-        "30 pictures/s in two layers (150 and 600 kbit/s), 50 packets of sound/s",
-    );
-    report.condition("link", "QUIC, every frame sealed, opened and compared");
-    report.condition(
         "reference",
         "StreamSmart: root clone with 16 receivers, over 60 %",
     );
+    let mut series = Vec::new();
+    for &link in &options.link {
+        let (title, cpu) = match link {
+            By::Rtp => ("Grove by RTP, the relay", by_rtp(options, &mut report)?),
+            By::Quic => (
+                "Grove by QUIC, the whole server",
+                by_quic(options, &mut report)?,
+            ),
+        };
+        series.push((title.into(), cpu.into_iter().map(Some).collect()));
+    }
+    let receivers = options.receivers.iter();
+    let published = receivers.map(|&n| (n == STREAMSMART_RECEIVERS).then_some(STREAMSMART));
+    series.push(("StreamSmart, published".into(), published.collect()));
+    let groups = options.receivers.iter();
+    let panel = Panel::Bars {
+        title: "Processor of the root of a star".into(),
+        unit: "% of a core".into(),
+        groups: groups.map(|n| format!("{n} receivers")).collect(),
+        series,
+    };
+    Ok((report, vec![panel]))
+}
+
+/// Percent of a core, by number of receivers.
+fn by_rtp(options: &Options, report: &mut Report) -> Result<Vec<f64>, LabError> {
+    report.condition("rtp_media", MEDIA);
+    let mut cpu = Vec::new();
+    for &receivers in &options.receivers {
+        let star = Star::run(receivers, options.seconds)?;
+        let (measure, more) = (
+            root_cpu(receivers, "rtp_relay", star.cpu()),
+            star.measures(),
+        );
+        report.measures.extend([measure].into_iter().chain(more));
+        cpu.push(star.cpu());
+    }
+    Ok(cpu)
+}
+
+fn by_quic(options: &Options, report: &mut Report) -> Result<Vec<f64>, LabError> {
+    let binary = find_server(options.common.grove.clone())?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| LabError::CannotRun(e.to_string()))?;
+    report.condition(
+        "quic_media",
+        "30 pictures/s in two layers (150 and 600 kbit/s), 50 packets of sound/s",
+    );
+    report.condition("quic", "every frame sealed, opened and compared");
     let mut cpu = Vec::new();
     for &receivers in &options.receivers {
         let limit = Limit::set(CPUS, MEMORY);
@@ -92,27 +147,15 @@ pub fn run(options: &Options) -> Result<(Report, Vec<Panel>), LabError> {
         }
         cpu.push(outcome.cpu);
     }
-    let published = options
-        .receivers
-        .iter()
-        .map(|&n| (n == STREAMSMART_RECEIVERS).then_some(STREAMSMART));
-    let panel = Panel::Bars {
-        title: "Processor of the root of a star".into(),
-        unit: "% of a core".into(),
-        groups: options
-            .receivers
-            .iter()
-            .map(|n| format!("{n} receivers"))
-            .collect(),
-        series: vec![
-            (
-                "Grove, the whole server".into(),
-                cpu.into_iter().map(Some).collect(),
-            ),
-            ("StreamSmart, published".into(), published.collect()),
-        ],
-    };
-    Ok((report, vec![panel]))
+    Ok(cpu)
+}
+
+/// Beside what was published, where that is for as many receivers.
+fn root_cpu(receivers: usize, of: &str, percent: f64) -> Measure {
+    let published = receivers == STREAMSMART_RECEIVERS;
+    Measure::new(format!("{receivers}_{of}_cpu"), "%", percent)
+        .reference(published.then_some(STREAMSMART))
+        .goal(published.then_some(GOAL))
 }
 
 /// What was sent and what came of it: sound, pictures of the upper layer.
@@ -139,13 +182,8 @@ pub(crate) fn counts(outcome: &Outcome) -> [(&'static str, usize, usize); 2] {
 fn measures(outcome: &Outcome, seconds: u64) -> Vec<Measure> {
     let n = outcome.receivers;
     let named =
-        |name: &str, unit: &str, value: f64| Measure::new(format!("{n}_{name}"), unit, value);
-    let published = n == STREAMSMART_RECEIVERS;
-    let mut measures = vec![
-        named("server_cpu", "%", outcome.cpu)
-            .reference(published.then_some(STREAMSMART))
-            .goal(published.then_some(GOAL)),
-    ];
+        |name: &str, unit: &str, value: f64| Measure::new(format!("{n}_quic_{name}"), unit, value);
+    let mut measures = vec![root_cpu(n, "quic_server", outcome.cpu)];
     let mut forwarded = 0;
     for (name, sent, came) in counts(outcome) {
         forwarded += came;

@@ -355,6 +355,9 @@ impl Driver {
             let counters = &mut stats.counters;
             counters.datagrams_unsent = port.unsent();
             (counters.datagrams_handed, counters.datagrams_untaken) = port.handed();
+            let sums = port.sums();
+            counters.packets_retransmitted = sums.retransmitted;
+            counters.frames_unsent = sums.dropped;
         }
         self.publish.send_replace(stats);
     }

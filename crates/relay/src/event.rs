@@ -212,6 +212,11 @@ pub struct Counters {
     pub datagrams_handed: u64,
     /// Of those: that their shard had no place for.
     pub datagrams_untaken: u64,
+    /// Packets that were sent again because a browser asked for them.
+    pub packets_retransmitted: u64,
+    /// Frames that were handed to links by RTP and not sent: what waited for a slot for too long, pictures above what may wait,
+    /// sound that nobody took or that fits no packet.
+    pub frames_unsent: u64,
 }
 
 impl AddAssign for Size {
@@ -271,6 +276,8 @@ impl AddAssign for Counters {
             datagrams_unsent,
             datagrams_handed,
             datagrams_untaken,
+            packets_retransmitted,
+            frames_unsent,
         } = other;
         self.frames_received += frames_received;
         self.frames_sent += frames_sent;
@@ -299,6 +306,8 @@ impl AddAssign for Counters {
         self.datagrams_unsent += datagrams_unsent;
         self.datagrams_handed += datagrams_handed;
         self.datagrams_untaken += datagrams_untaken;
+        self.packets_retransmitted += packets_retransmitted;
+        self.frames_unsent += frames_unsent;
     }
 }
 

@@ -20,6 +20,11 @@ use crate::rtp::PAYLOAD;
 const HEARTBEAT: Micros = 50 * MS;
 /// A heartbeat goes out at least so often, however busy the link, for the sake of its round-trip time.
 const PROBE: Micros = 500 * MS;
+/// The same by RTP, where each message, with its acknowledgement, costs more than a picture does, and where idle packets say
+/// that the relay is there (`rtp/egress`).
+const PROBE_RTP: Micros = 1_000 * MS;
+/// By RTP also for so long after another message, each [`HEARTBEAT`]: what follows a lost one is what shows that it was lost.
+const ATTENTIVE: Micros = 500 * MS;
 /// Silence: nothing at all for max(this, srtt + 4 rttvar).
 const SILENCE_MS: f64 = 100.0;
 /// And reported when it has lasted so much longer: on a socket a heartbeat stands behind the picture that is on its way,
@@ -167,6 +172,8 @@ pub(crate) struct LinkState {
     /// `Common::stood` at that time.
     heard_stood: Micros,
     sent_at: Micros,
+    /// When something was said that is no heartbeat.
+    said_at: Option<Micros>,
     probed_at: Option<Micros>,
     silence_reported: bool,
     frames_sent: u64,
@@ -193,6 +200,7 @@ impl LinkState {
             heard_at: now,
             heard_stood: stood,
             sent_at: now,
+            said_at: None,
             probed_at: None,
             silence_reported: false,
             frames_sent: 0,
@@ -239,6 +247,9 @@ impl LinkState {
     // --- out ---
 
     pub(crate) fn control(&mut self, message: &Control, common: &mut Common, now: Micros) {
+        if !matches!(message, Control::Beat { .. }) {
+            self.said_at = Some(now);
+        }
         self.send(Part::Control, Outgoing::Text(message.encode()), common, now);
     }
 
@@ -436,9 +447,19 @@ impl LinkState {
     }
 
     fn beat_at(&self) -> Micros {
-        let idle = self.sent_at + HEARTBEAT;
-        self.probed_at
-            .map_or(self.opened_at, |at| idle.min(at + PROBE))
+        let Some(probed) = self.probed_at else {
+            return self.opened_at;
+        };
+        if !self.is_rtp() {
+            return (self.sent_at + HEARTBEAT).min(probed + PROBE);
+        }
+        let follows = self.said_at.and_then(|said| {
+            let at = probed.max(said) + HEARTBEAT;
+            (at <= said + ATTENTIVE).then_some(at)
+        });
+        follows
+            .unwrap_or(probed + PROBE_RTP)
+            .min(probed + PROBE_RTP)
     }
 
     fn silent_at(&self, stood: Micros) -> Micros {

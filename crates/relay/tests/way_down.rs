@@ -276,6 +276,11 @@ fn repetitions_are_a_part_of_what_the_way_carries_and_paced_whatever_left_before
 #[test]
 fn frames_wait_for_a_slot_in_their_order_and_not_for_long() {
     let (mut egress, mut now) = (egress(3_000_000, 1), 0);
+    // Signs of life go in the slots of sound.
+    let pictures = |left: Vec<(Micros, Vec<u8>)>| -> usize {
+        let of = left.iter().filter(|(_, packet)| ssrc(packet) >= PICTURES);
+        of.count()
+    };
     let (header, sealed) = picture(1, 0, 100);
     egress.send(&header, sealed, now);
     run(&mut egress, &mut now, 10);
@@ -283,11 +288,11 @@ fn frames_wait_for_a_slot_in_their_order_and_not_for_long() {
     for number in 0..15 {
         let (header, sealed) = picture(2, number, 100);
         assert!(egress.send(&header, sealed, now), "it waits");
-        assert!(run(&mut egress, &mut now, 33).is_empty());
+        assert_eq!(pictures(run(&mut egress, &mut now, 33)), 0);
     }
     assert_eq!(egress.short_of(), 1);
     add_slots(&mut egress, 1..2, now);
-    assert_eq!(run(&mut egress, &mut now, 100).len(), 15);
+    assert_eq!(pictures(run(&mut egress, &mut now, 100)), 15);
     // A third waits for seconds: what nobody can show any more never leaves.
     for number in 0..90 {
         let (header, sealed) = picture(3, number, 100);
@@ -324,4 +329,26 @@ fn every_slot_that_sends_is_reported_on() {
     let (second, _) = told.first().copied().expect("reports");
     let sizes = told.iter().filter(|(at, _)| *at == second + 1).count();
     assert_eq!(sizes, 2, "32 in one datagram, and 8 in another");
+}
+
+#[test]
+fn where_nothing_else_leaves_a_sign_of_life_does_each_tenth_of_a_second_and_takes_nobodys_slot() {
+    let (mut egress, mut now) = (egress(3_000_000, 2), 0);
+    let signs = |left: Vec<(Micros, Vec<u8>)>| -> Vec<(Micros, u32)> {
+        let media = left.iter().filter(|(_, packet)| packet[1] & 0x7f == 111);
+        media.map(|(at, packet)| (*at / MS, ssrc(packet))).collect()
+    };
+    let slot = 0x1_0000;
+    let first = signs(run(&mut egress, &mut now, 350));
+    assert_eq!(first, [(100, slot), (200, slot), (300, slot)]);
+    // While pictures leave there are none.
+    for number in 0..20 {
+        let (header, sealed) = picture(1, number, 100);
+        egress.send(&header, sealed, now);
+        assert_eq!(signs(run(&mut egress, &mut now, 33)), []);
+    }
+    // Two pairs are there, and two streams get them.
+    let (header, sealed) = picture(2, 0, 100);
+    assert!(!egress.send(&header, sealed, now), "it need not wait");
+    assert_eq!(signs(run(&mut egress, &mut now, 250)).len(), 2);
 }

@@ -265,6 +265,16 @@ impl Collector for Forwarded {
                 counted.datagrams_untaken,
             ),
             (
+                "relay_packets_retransmitted",
+                "Packets sent again by RTP because a browser asked",
+                counted.packets_retransmitted,
+            ),
+            (
+                "relay_frames_unsent",
+                "Frames that links by RTP had taken and did not send",
+                counted.frames_unsent,
+            ),
+            (
                 "relay_layers_shed",
                 "Edges that lost a layer because the relay had too much to do",
                 counted.shed,

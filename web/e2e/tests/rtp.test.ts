@@ -211,6 +211,27 @@ test("muting, and the camera off and on again, work while the RTP sender encodes
   expect((await nonces()).twice).toEqual([]);
 });
 
+test("people who say and show nothing keep their links by RTP on a way that loses packets", async () => {
+  emulator = new Emulator();
+  const link = await scene.room({ kind: "relay" });
+  const people = [await enter(link, "Ana"), await enter(link, "Ben")];
+  await untilAllReceive(people);
+  for (const person of people) {
+    await person.room((room) => room.setMuted(true), null);
+    await person.press("Camera");
+  }
+  await sleep(1500);
+  for (const name of ["Ana", "Ben"]) emulator.setBoth(name, SERVER, { loss: 0.05, delayMs: 50 });
+  await sleep(10_000);
+  for (const name of ["Ana", "Ben"]) emulator.setBoth(name, SERVER, {});
+  for (const person of people) {
+    await person.room((room) => room.setMuted(false), null);
+    await person.press("Camera");
+  }
+  await untilAllReceive(people);
+  for (const person of people) await expectRtp(person, 1);
+});
+
 test("a link by RTP that breaks is made anew by RTP, and the call goes on", async () => {
   emulator = new Emulator();
   const link = await scene.room({ kind: "relay" });

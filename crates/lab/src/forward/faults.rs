@@ -5,7 +5,7 @@
 use super::figures::Outcome;
 use super::flood::Fault;
 use super::shape::Shape;
-use super::{Spread, Subject, load_average, measure, own_address};
+use super::{Case, Subject, load_average, measure, own_address};
 use crate::report::{Measure, Report};
 use crate::svg::Panel;
 use crate::{Common, LabError};
@@ -42,14 +42,11 @@ pub fn run(options: &Options) -> Result<(Report, Vec<Panel>), LabError> {
     report.condition("video", "30 frames/s of 4 datagrams of about 1200 bytes");
     report.condition("load_average_before", load_average());
     let of = |fault| {
-        let outcome = measure(
-            Subject::Grove,
-            SHAPE,
+        let case = Case {
             fault,
-            options.seconds,
-            address,
-            Spread::ONE,
-        )?;
+            ..Case::of(Subject::Grove, SHAPE)
+        };
+        let outcome = measure(case, options.seconds, address)?;
         eprintln!("{}", row(&cells(fault, &outcome)));
         Ok((fault, outcome))
     };

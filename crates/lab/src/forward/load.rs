@@ -30,10 +30,12 @@ const TAIL: Duration = Duration::from_millis(700);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Handshakes at a time.
 const HANDSHAKES: usize = 8;
-/// A peer that has nothing else to send says that it is there, as Grove's client does.
+/// How often peers are looked at that wait for something else.
+const LOOK: Duration = Duration::from_millis(150);
+/// A peer says that it is there as Grove's client does: where for so long nothing went and nothing came,
 const BEAT: Duration = Duration::from_millis(150);
-/// A peer that sends all the time says so less often.
-const SENDERS_BEAT: Duration = Duration::from_millis(500);
+/// and at least so often.
+const PROBE: Duration = Duration::from_secs(1);
 /// What an edge may carry, beside what the stream takes: nothing is to be left out for want of it.
 const RATE_FACTOR: f64 = 2.0;
 /// The publisher's number in its room; receivers follow.
@@ -46,6 +48,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct Task {
     pub subject: Subject,
     pub shape: Shape,
+    pub receivers: usize,
     pub fault: Option<Fault>,
     pub seconds: u64,
     /// The machine's address on which everything runs.
@@ -88,7 +91,7 @@ async fn call(task: &Task) -> Result<Count, Failure> {
     let clock = Clock(Instant::now());
     let arrivals = Arc::<Arrivals>::default();
     let (over, ending) = watch::channel(false);
-    let n = task.shape.receivers();
+    let n = task.receivers;
     let mut sockets = Vec::new();
     let server = match task.subject {
         Subject::FloorSingle | Subject::FloorGso => {
@@ -298,7 +301,7 @@ async fn publish(
     let own = relay::peer(room, PUBLISHER);
     let mut peer = timeout(PATIENCE, connect_publisher(task, own, server, tap)).await??;
     let _ = up.send(());
-    let (mut key, mut beats, mut next_beat) = (true, Beats::default(), Instant::now());
+    let (mut key, mut beats) = (true, Beats::default());
     let mut number = 0;
     while !*ending.borrow() {
         let note = &mut |came: Came| match came {
@@ -313,12 +316,12 @@ async fn publish(
                 sent.push(Sent { number, at: clock.micros() });
                 peer.send(shape, payloads, number)?;
                 number += 1;
-                if matches!(server, Server::Grove(_)) && Instant::now() >= next_beat {
-                    next_beat = Instant::now() + SENDERS_BEAT;
+                beats.lived();
+                if matches!(server, Server::Grove(_)) && Instant::now() >= beats.due() {
                     peer.say(&beats.next(number))?;
                 }
             }
-            stepped = peer.step(Instant::now() + BEAT, note) => stepped?,
+            stepped = peer.step(Instant::now() + LOOK, note) => stepped?,
         }
     }
     Ok(sent)
@@ -391,7 +394,7 @@ async fn subscribe(
 
 async fn rise(peer: &mut Peer) -> Result<(), Failure> {
     while !peer.is_up() {
-        peer.step(Instant::now() + BEAT, &mut |_| {}).await?;
+        peer.step(Instant::now() + LOOK, &mut |_| {}).await?;
     }
     Ok(())
 }
@@ -406,19 +409,18 @@ async fn receive(
 ) -> Result<Tally, Failure> {
     let beating = matches!(server, Server::Grove(_));
     let (mut tally, mut beats) = (Tally::default(), Beats::default());
-    let mut next_beat = Instant::now();
     while !*ending.borrow() {
-        if beating && next_beat <= Instant::now() {
+        if beating && beats.due() <= Instant::now() {
             peer.say(&beats.next(0))?;
-            next_beat = Instant::now() + BEAT;
         }
         let latest = if beating {
-            next_beat
+            beats.due()
         } else {
             Instant::now() + TAIL / 4
         };
         let note = &mut |came: Came| match came {
             Came::Packet { seq, payload } => {
+                beats.lived();
                 // What is of no frame is padding.
                 if let Some((number, bytes)) = shape::read(&payload, shape.is_audio()) {
                     tally.came(number, seq, bytes, clock.micros());
@@ -458,15 +460,42 @@ async fn receive_plainly(
 }
 
 /// Heartbeats of a link, with an echo of the other side's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Beats {
     sent: u32,
+    sent_at: Option<Instant>,
+    /// When something went or came last: a heartbeat, a packet.
+    lived_at: Instant,
     heard: Option<(u64, Instant)>,
 }
 
+impl Default for Beats {
+    fn default() -> Self {
+        Self {
+            sent: 0,
+            sent_at: None,
+            lived_at: Instant::now(),
+            heard: None,
+        }
+    }
+}
+
 impl Beats {
+    /// When the next is to go out. The first does at once.
+    fn due(&self) -> Instant {
+        let probe = self.sent_at.map(|at| at + PROBE);
+        probe.map_or(self.lived_at, |at| at.min(self.lived_at + BEAT))
+    }
+
+    /// Something went, or came: this side is heard without a heartbeat.
+    fn lived(&mut self) {
+        self.lived_at = Instant::now();
+    }
+
     fn next(&mut self, frames: u32) -> String {
         self.sent += 1;
+        self.lived();
+        self.sent_at = Some(self.lived_at);
         let mut beat = json!({ "t": "hb", "n": self.sent, "f": frames });
         if let Some((n, at)) = self.heard {
             beat["e"] = n.into();
@@ -477,6 +506,7 @@ impl Beats {
 
     /// Takes a heartbeat, and says when it is a request for a key frame.
     fn hear(&mut self, text: &str) -> Option<&'static str> {
+        self.lived();
         let message: Value = serde_json::from_str(text).ok()?;
         if message["t"] == "hb" {
             self.heard = message["n"].as_u64().map(|n| (n, Instant::now()));

@@ -15,6 +15,7 @@ mod load;
 mod peer;
 mod relay;
 mod shape;
+pub(crate) mod star;
 mod tally;
 
 use crate::process::{Usage, run_time, udp_drops};
@@ -134,6 +135,7 @@ pub enum Part {
 pub struct LoadArgs {
     subject: Subject,
     shape: Shape,
+    receivers: usize,
     seconds: u64,
     address: IpAddr,
     control: SocketAddr,
@@ -158,6 +160,7 @@ pub fn run_part(part: &Part) -> Result<(), LabError> {
         Part::Load(args) => load::run(&load::Task {
             subject: args.subject,
             shape: args.shape,
+            receivers: args.receivers,
             fault: args.fault,
             seconds: args.seconds,
             address: args.address,
@@ -195,7 +198,11 @@ pub fn run(options: &Options) -> Result<(Report, Vec<Panel>), LabError> {
     for _ in 0..options.rounds {
         for (at, &shape) in options.shape.iter().enumerate() {
             for &subject in &subjects {
-                let outcome = measure(subject, shape, None, options.seconds, address, spread)?;
+                let case = Case {
+                    spread,
+                    ..Case::of(subject, shape)
+                };
+                let outcome = measure(case, options.seconds, address)?;
                 eprintln!(
                     "{}",
                     figures::row(&figures::cells(subject, shape, &outcome))
@@ -357,14 +364,38 @@ impl Spread {
     };
 }
 
-fn measure(
+/// One call, or several at once.
+#[derive(Debug, Clone, Copy)]
+struct Case {
     subject: Subject,
     shape: Shape,
+    receivers: usize,
     fault: Option<Fault>,
-    seconds: u64,
-    address: IpAddr,
     spread: Spread,
-) -> Result<Outcome, LabError> {
+}
+
+impl Case {
+    /// One call, in which as many receive as the shape has, and nothing is wrong.
+    fn of(subject: Subject, shape: Shape) -> Self {
+        let receivers = shape.receivers();
+        Self {
+            subject,
+            shape,
+            receivers,
+            fault: None,
+            spread: Spread::ONE,
+        }
+    }
+}
+
+fn measure(case: Case, seconds: u64, address: IpAddr) -> Result<Outcome, LabError> {
+    let Case {
+        subject,
+        shape,
+        receivers,
+        fault,
+        spread,
+    } = case;
     let server = Server::start(subject, address, spread.threads)?;
     let gone = || LabError::CannotRun(format!("{} ended", subject.name()));
     let rss = || {
@@ -380,6 +411,7 @@ fn measure(
         "load".to_owned(),
         named.get_name().to_owned(),
         shape.name().to_owned(),
+        value(&receivers),
         value(&seconds),
         value(&address),
         value(&server.control()),

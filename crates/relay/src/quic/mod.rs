@@ -12,7 +12,7 @@
 
 mod socket;
 mod tls;
-mod wire;
+pub mod wire;
 
 use std::io;
 use std::net::SocketAddr;

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use crate::command::Token;
 
 /// Longest text, bytes: a control message has at most 4096 characters.
-pub(super) const MAX_TEXT: usize = 16 * 1024;
+pub const MAX_TEXT: usize = 16 * 1024;
 /// Longest hello or welcome, bytes: what an unknown peer may make us read.
-pub(super) const MAX_GREETING: usize = 256;
+pub const MAX_GREETING: usize = 256;
 /// Read from the stream at a time.
 const CHUNK: usize = 4096;
 /// Longest instance.
@@ -18,7 +18,7 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 /// Why reading ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TextError {
+pub enum TextError {
     /// Longer than it may be.
     TooLong,
     /// Not UTF-8, or the stream ended within a text.
@@ -27,16 +27,17 @@ pub(super) enum TextError {
     Gone,
 }
 
-/// A text as it stands on the stream: its length in bytes (u16, big-endian), then itself.
-pub(super) fn pack(text: &str) -> Vec<u8> {
+/// A text as it stands on the stream: its length in bytes (u16, big-endian), then itself. For our own texts, which are shorter
+/// than 64 KiB.
+pub fn pack(text: &str) -> Vec<u8> {
     let length = u16::try_from(text.len()).expect("our own texts are shorter than 64 KiB");
     let mut bytes = length.to_be_bytes().to_vec();
     bytes.extend_from_slice(text.as_bytes());
     bytes
 }
 
-/// Takes the first text out of `buffer`, if it is whole.
-fn unpack(buffer: &mut BytesMut, longest: usize) -> Result<Option<String>, TextError> {
+/// Takes the first text out of `buffer`, if it is whole, of at most `longest` bytes. After an error the stream is of no use.
+pub fn unpack(buffer: &mut BytesMut, longest: usize) -> Result<Option<String>, TextError> {
     let Some(&[high, low]) = buffer.first_chunk::<2>() else {
         return Ok(None);
     };
@@ -85,21 +86,25 @@ impl Texts {
     }
 }
 
-pub(super) fn hello(token: Token) -> String {
+/// What opens a link.
+pub fn hello(token: Token) -> String {
     json!({ "t": "hello", "token": encode(&token.0) }).to_string()
 }
 
-pub(super) fn read_hello(text: &str) -> Option<Token> {
+/// The token of a hello, if it is one.
+pub fn read_hello(text: &str) -> Option<Token> {
     let message: Value = serde_json::from_str(text).ok()?;
     let token = message["token"].as_str()?;
     (message["t"] == "hello").then_some(Token(decode(token)?))
 }
 
-pub(super) fn welcome(instance: &str) -> String {
+/// What answers a hello.
+pub fn welcome(instance: &str) -> String {
     json!({ "t": "welcome", "instance": instance }).to_string()
 }
 
-pub(super) fn read_welcome(text: &str) -> Option<String> {
+/// The instance in a welcome, if it is one.
+pub fn read_welcome(text: &str) -> Option<String> {
     let message: Value = serde_json::from_str(text).ok()?;
     let instance = message["instance"].as_str()?;
     let fits = instance.len() <= MAX_INSTANCE && message["t"] == "welcome";

@@ -202,6 +202,7 @@ impl Port {
                 self.outboxes.send(way, &datagrams, size);
             }
         }
+        self.ended += entry.rtp.sums();
         self.demux.remove(key);
     }
 }

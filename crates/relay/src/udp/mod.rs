@@ -39,7 +39,7 @@ pub use self::socket::{Buffers, Udp};
 use crate::bounds::Bounds;
 use crate::command::{Node, Room, Token};
 use crate::relay::{Incoming, Input, Link, Micros, Outgoing, Relay};
-use crate::rtp::{Demux, LinkEvent, Route, RtpLink, To, Todo, Way};
+use crate::rtp::{Demux, LinkEvent, Route, RtpLink, Sums, To, Todo, Way};
 
 /// What a link is believed to carry before it was measured, bit/s.
 const START_BPS: u64 = 3_000_000;
@@ -110,6 +110,8 @@ pub(crate) struct Port {
     /// To be polled, who came first first.
     touched: VecDeque<Key>,
     broken: Vec<Key>,
+    /// What went down on links that have ended.
+    ended: Sums,
 }
 
 impl Port {
@@ -138,6 +140,7 @@ impl Port {
             due: BTreeSet::new(),
             touched: VecDeque::new(),
             broken: Vec::new(),
+            ended: Sums::default(),
         })
     }
 
@@ -183,6 +186,15 @@ impl Port {
     /// Datagrams that were handed to other shards, and those that they had no place for.
     pub(crate) fn handed(&self) -> (u64, u64) {
         self.inbox.handed()
+    }
+
+    /// What went down on all links so far.
+    pub(crate) fn sums(&self) -> Sums {
+        let mut sums = self.ended;
+        for entry in self.entries.values() {
+            sums += entry.rtp.sums();
+        }
+        sums
     }
 
     /// The next datagram that has come.

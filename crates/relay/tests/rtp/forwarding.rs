@@ -55,7 +55,9 @@ fn sound_comes_in_order_one_packet_a_frame() {
     world.run(4_000);
     world.settle();
     for to in 1..4 {
-        let got = world.got(to, 0);
+        // Signs of life came before the first and after the last.
+        let mut got = world.got(to, 0);
+        got.retain(|(_, packet)| packet.payload.len() > 1);
         assert!(got.len() > 200);
         for (n, (seq, packet)) in got.iter().enumerate() {
             assert_eq!(*seq, got[0].0 + n as u64);

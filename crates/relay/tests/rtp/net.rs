@@ -1,7 +1,7 @@
 //! A network in virtual time: every datagram takes half a round trip, some are lost, by a seed.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,8 @@ pub struct Datagram {
 
 pub struct Net {
     pub path: Path,
+    /// What is sent from one of these is lost.
+    pub mute: BTreeSet<SocketAddr>,
     random: u64,
     sent: u64,
     way: BinaryHeap<Reverse<Datagram>>,
@@ -47,6 +49,7 @@ impl Net {
     pub fn new(path: Path, seed: u64) -> Self {
         Self {
             path,
+            mute: BTreeSet::new(),
             random: seed | 1,
             sent: 0,
             way: BinaryHeap::new(),
@@ -59,7 +62,9 @@ impl Net {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;
         self.random ^= self.random >> 27;
-        if (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % 1000 < self.path.loss {
+        if (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % 1000 < self.path.loss
+            || self.mute.contains(&from)
+        {
             return;
         }
         self.way.push(Reverse(Datagram {

@@ -34,6 +34,9 @@ pub struct Browser {
     pub beats: u32,
     /// Its datagrams, all of them.
     pub sent: Vec<Vec<u8>>,
+    /// Of the media that comes one datagram in so many is lost; 0: none.
+    pub loses: usize,
+    came: usize,
 }
 
 /// A browser that waits for its answer.
@@ -122,6 +125,8 @@ impl Call {
             local,
             beats: 0,
             sent: Vec::new(),
+            loses: 0,
+            came: 0,
         };
         ((browser, pending), answer)
     }
@@ -208,6 +213,11 @@ impl Browser {
         let rtc_now = Instant::now();
         let mut bytes = [0; 2048];
         while let Ok((length, from)) = self.socket.try_recv_from(&mut bytes) {
+            let media = bytes[0] >> 6 == 2;
+            self.came += usize::from(media);
+            if media && self.loses > 0 && self.came.is_multiple_of(self.loses) {
+                continue;
+            }
             let receive = str0m::net::Receive::new(
                 str0m::net::Protocol::Udp,
                 from,

@@ -28,7 +28,8 @@ pub struct Counts {
     pub batches: usize,
     /// RTCP of the relay's, by the client that it went to.
     pub reports: Vec<(usize, Vec<u8>)>,
-    /// Frames that came from clients.
+    /// Frames that came from clients, and whose.
+    pub came: Vec<(usize, Bytes)>,
     pub frames: usize,
     /// Those of them that are sound.
     pub sounds: usize,
@@ -138,6 +139,18 @@ impl World {
         self.poll_client(n);
     }
 
+    /// A frame goes to a client that has no route to its sender.
+    pub fn hand(&mut self, n: usize, sealed: Bytes) {
+        self.links[n].send_frame(sealed, self.now);
+        self.poll_link(n);
+    }
+
+    /// A client says something.
+    pub fn say(&mut self, n: usize, text: &str) {
+        self.clients[n].say(text);
+        self.tick_client(n);
+    }
+
     pub fn tell(&mut self, n: usize, text: &str) {
         assert!(self.links[n].send_text(text));
         self.poll_link(n);
@@ -238,7 +251,7 @@ impl World {
         }
     }
 
-    fn micros(&self) -> u64 {
+    pub fn micros(&self) -> u64 {
         self.now.duration_since(self.start).as_micros() as u64
     }
 
@@ -322,6 +335,7 @@ impl World {
 
     fn forward(&mut self, from: usize, sealed: &Bytes) {
         self.counts.frames += 1;
+        self.counts.came.push((from, sealed.clone()));
         let header = Header::decode(sealed).expect("a header");
         self.counts.sounds += usize::from(matches!(header.kind, Kind::Audio { .. }));
         for to in 0..self.clients.len() {

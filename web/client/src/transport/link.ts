@@ -10,13 +10,18 @@ import type { Neighbour } from "./router.ts";
 /** Idle time after which a heartbeat goes out. */
 export const HEARTBEAT_MS = 50;
 /**
- * The same by RTP, where the relay also hears what is no message, and each message costs it more than a picture does. For
- * half a second after another message it is as above: what follows a lost one is what shows that it was lost.
+ * By RTP each message costs the relay more than a picture does, and it hears what is no message: what comes from it the
+ * browser answers by itself, packets with feedback and messages with acknowledgements. So a heartbeat goes out when for so
+ * long nothing was sent and nothing came either.
  */
 export const RTP_HEARTBEAT_MS = 150;
+/** And for so long after another message, each `HEARTBEAT_MS`: what follows a lost one is what shows that it was lost. */
 export const ATTENTIVE_MS = 500;
-/** A heartbeat goes out at least so often, however busy the link, for the sake of its round-trip time. */
+/** A heartbeat goes out at least so often, however busy the link, for the sake of its round-trip time; and by RTP. */
 export const PROBE_MS = 500;
+export const RTP_PROBE_MS = 1_000;
+/** By RTP a relay that has nothing to send sends packets with so much in them: they say that it is there, and nothing else. */
+const LIFE_SIGN_BYTES = 1;
 /** Silence: nothing at all for max(this, srtt + 4 rttvar). */
 export const SILENCE_MS = 100;
 /** And reported when it has lasted so much longer. */
@@ -191,9 +196,8 @@ export class Link implements Neighbour {
     if (!this.open) return;
     if (this.heardAt === null) this.heardAt = now;
     else if (stalled > STALL_MS) this.heardAt += stalled;
-    const idle = this.byRtp && now - this.saidAt >= ATTENTIVE_MS ? RTP_HEARTBEAT_MS : HEARTBEAT_MS;
-    if (now - this.sentAt >= idle || now - this.probedAt >= PROBE_MS) this.beat(now);
     const quiet = now - this.heardAt;
+    if (this.beatIsDue(now, quiet)) this.beat(now);
     if (!this.silenceReported && quiet >= Math.max(SILENCE_MS, this.rtt.bound(0)) + this.silenceReportMs) {
       this.silenceReported = true;
       this.events.silent(this.peer);
@@ -213,6 +217,13 @@ export class Link implements Neighbour {
         // A channel whose connection is already gone has nothing left to close.
       }
     }
+  }
+
+  private beatIsDue(now: number, quiet: number): boolean {
+    if (!this.byRtp) return now - this.sentAt >= HEARTBEAT_MS || now - this.probedAt >= PROBE_MS;
+    if (now - this.probedAt >= RTP_PROBE_MS) return true;
+    if (now - this.saidAt < ATTENTIVE_MS) return now - Math.max(this.saidAt, this.probedAt) >= HEARTBEAT_MS;
+    return Math.min(quiet, now - this.sentAt) >= RTP_HEARTBEAT_MS;
   }
 
   private beat(now: number): void {
@@ -260,6 +271,7 @@ export class Link implements Neighbour {
       return;
     }
     this.heard(data.byteLength);
+    if (this.byRtp && data.byteLength === LIFE_SIGN_BYTES) return;
     this.framesCame += 1;
     this.events.frame(this.peer, new Uint8Array(data));
   }

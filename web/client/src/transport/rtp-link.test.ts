@@ -60,17 +60,81 @@ test("what an encoder carries to the relay goes to other children as the same by
   expect(told).toEqual([]);
 });
 
-test("heartbeats are rare while nothing is said, and close upon each other after something was", () => {
+const beat = (n: number): Control => ({ t: "hb", n, f: 0 });
+const theirs = (number: number): ArrayBuffer => {
+  const fields = number === 0 ? {} : { farthest: 1, nearest: 1 };
+  return frame({ sender: 3, key: number === 0, number, ...fields }).slice().buffer;
+};
+const silences = () => node.posted.filter(({ type }) => type === "silent").length;
+/** What goes on for three seconds: heartbeats of the relay, frames of it, frames to it, each so often (0: none). */
+function going(relaysBeats: number, down: number, up: number): void {
+  for (let ms = 10; ms <= 3000; ms += 10) {
+    if (relaysBeats && ms % relaysBeats === 0) say(beat(ms));
+    if (down && ms % down === 0) node.transport.arrived(RELAY, "token", theirs(ms / down - 1));
+    if (up && ms % up === 0) node.transport.publish(0, made(ms / up - 1), RELAY);
+    net.run(10);
+  }
+}
+
+test.each([
+  ["nothing", 0, 0, 0, 20],
+  ["the relay's heartbeats, which the browser acknowledges", 50, 0, 0, 3],
+  ["frames to us, which the browser tells the arrival of", 0, 20, 0, 3],
+  ["frames of ours, and nothing comes", 0, 0, 20, 3],
+  ["frames both ways", 0, 20, 20, 3],
+  ["sound that pauses: a packet each 400 ms", 0, 400, 0, 15],
+])("a heartbeat goes out only where the browser gives no other sign: %s", (_, relaysBeats, down, up, expected) => {
   net.run(1000);
+  node.transport.feed(CAMERA, RELAY, [0], 1_000_000);
+  say({ t: "take", s: streamKey(1, 0), have: [] });
+  going(relaysBeats, down, up);
   beats = 0;
-  net.run(3000);
-  expect(beats).toBe(20);
-  // A stream that the relay is to send: the browser asks for it, and again where nothing comes.
+  going(relaysBeats, down, up);
+  expect(Math.abs(beats - expected)).toBeLessThanOrEqual(1);
+});
+
+test.each([
+  ["idle", 50, 0, 0],
+  ["receiving", 0, 20, 0],
+  ["sending", 50, 0, 20],
+  ["both", 0, 20, 20],
+])("a relay that falls silent is told of within 620 ms, once: %s", (_, relaysBeats, down, up) => {
+  going(relaysBeats, down, up);
+  going(0, 0, up);
+  expect(silences()).toBe(1);
+  node.posted.length = 0;
+  say(beat(1));
+  net.run(590);
+  expect(silences()).toBe(0);
+  net.run(30);
+  expect(silences()).toBe(1);
+});
+
+test("packets that say nothing but that the relay is there are heard, and are no frames", () => {
+  const before = node.transport.stats().counters;
+  for (let ms = 0; ms < 3000; ms += 100) {
+    node.transport.arrived(RELAY, "token", new ArrayBuffer(1));
+    net.run(100);
+  }
+  expect(silences()).toBe(0);
+  expect(node.transport.stats().counters).toEqual(before);
+});
+
+test("messages that are held up for long by one that was lost twice are no silence while frames come", () => {
+  going(0, 20, 0);
+  expect(silences()).toBe(0);
+});
+
+test("what was said is followed by heartbeats that show whether it came, whatever else goes on", () => {
+  net.run(1000);
   node.transport.parent(THEIRS, RELAY, [0]);
   net.run(10);
   expect(told.length).toBeGreaterThan(0);
   beats = 0;
-  net.run(450);
+  for (let n = 0; n < 15; n += 1) {
+    node.transport.publish(0, made(n), RELAY);
+    net.run(30);
+  }
   expect(beats).toBeGreaterThanOrEqual(8);
 });
 

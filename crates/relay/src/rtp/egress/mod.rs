@@ -4,7 +4,7 @@
 //! remembered as (frame, piece), so a retransmission costs no memory but a share in the frame's bytes. What leaves, leaves in
 //! batches of equal packets for one system call ([`Egress::poll`]).
 //!
-//! Order: reports, then sound, then retransmissions, then pictures, then probes. Reports and sound do not wait for the pacer, but
+//! Order: reports, then sound, then retransmissions, then pictures, then probes, then signs of life. Reports and sound do not wait for the pacer, but
 //! count against it. Everything that leaves bears a transport-wide number, and the estimate of what the way carries rests on
 //! that (`docs/design/estimate.md`).
 //!
@@ -61,6 +61,11 @@ const STANDS: Micros = 60 * MS;
 const REPORT: Micros = 1_000 * MS;
 /// Reports in one datagram: 28 bytes each.
 const REPORTS: usize = 32;
+/// Where neither sound nor a picture left for so long, a packet does that says nothing but that the relay is there. Six of them
+/// must be lost on end before a page takes it for silence; each costs a wake-up here and in the browser.
+const LIFE: Micros = 100 * MS;
+/// What is in it: too short for a frame (`docs/ref/links.md`).
+const LIFE_SIGN: Bytes = Bytes::from_static(&[0]);
 /// The round trip before one was measured.
 const FIRST_ROUND_TRIP: Micros = 100 * MS;
 /// The relay's name in its reports.
@@ -117,6 +122,16 @@ pub struct Sums {
     pub dropped: u64,
 }
 
+impl std::ops::AddAssign for Sums {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.retransmitted += other.retransmitted;
+        self.probes += other.probes;
+        self.dropped += other.dropped;
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Egress {
@@ -142,6 +157,8 @@ pub struct Egress {
     number: u16,
     round_trip: Micros,
     report_at: Micros,
+    /// When sound, a picture or a sign of life left last.
+    lived_at: Micros,
     told_bps: u64,
     sums: Sums,
 }
@@ -168,6 +185,7 @@ impl Egress {
             number: 0,
             round_trip: FIRST_ROUND_TRIP,
             report_at: now + REPORT,
+            lived_at: now,
             told_bps: start_bps,
             sums: Sums::default(),
         }
@@ -384,7 +402,8 @@ impl Egress {
             .or_else(|| self.sound(&seal, now, out))
             .or_else(|| self.retransmission(&seal, now, out))
             .or_else(|| self.picture(&seal, now, out))
-            .or_else(|| self.padding(&seal, now, out));
+            .or_else(|| self.padding(&seal, now, out))
+            .or_else(|| self.life(&seal, now, out));
         self.seal = Some(seal);
         size
     }
@@ -402,7 +421,9 @@ impl Egress {
         let reports = reports.then_some(self.report_at);
         let probes = self.estimator.timeout();
         let probes = probes.filter(|_| self.probing.is_some() && self.probe.is_none());
-        [paced, reports, probes].into_iter().flatten().min()
+        let life = self.slots.iter().any(|slot| slot.names.audio);
+        let life = life.then_some(self.lived_at + LIFE);
+        [paced, reports, probes, life].into_iter().flatten().min()
     }
 
     fn reports(&mut self, seal: &mut Seal, now: Micros, out: &mut Vec<u8>) -> Option<usize> {
@@ -500,6 +521,32 @@ impl Egress {
         size
     }
 
+    /// What a page is to hear of where it gets nothing else. It is lost or not by itself, where a message that is lost holds up
+    /// those behind it.
+    fn life(&mut self, seal: &Seal, now: Micros, out: &mut Vec<u8>) -> Option<usize> {
+        if now < self.lived_at + LIFE {
+            return None;
+        }
+        let slots = self.slots.iter_mut().enumerate();
+        let of_sound = slots.filter(|(_, slot)| slot.names.audio);
+        let (at, slot) = of_sound.min_by_key(|(_, slot)| slot.stream.is_some())?;
+        // A stream does not keep its slot by this.
+        let used = slot.used;
+        let cut = Cut::whole(LIFE_SIGN.len());
+        let (first, time) = slot.take(&LIFE_SIGN, cut, now);
+        slot.used = used;
+        let job = Job {
+            slot: at,
+            sealed: LIFE_SIGN,
+            cut,
+            first,
+            time,
+            done: 0,
+        };
+        self.write(seal, &job, 0, now, out);
+        Some(out.len())
+    }
+
     /// What pictures and probes leave at, bit/s.
     fn rate(&self) -> u64 {
         let probe = self.probe.as_ref().map_or(0, |probe| probe.bps);
@@ -519,6 +566,7 @@ impl Egress {
         };
         let written = slot.write(job.first + n as u64, piece, self.number, out);
         seal.rtp(written.ssrc, written.index, written.header, out, start);
+        self.lived_at = now;
         self.left(out.len() - start, now);
     }
 
