@@ -67,6 +67,8 @@ function stats(change: Partial<IncomingStats>, also: Partial<WorkerStats> = {}):
     keyRequests: 0,
     duplicates: 0,
     audioPackets: 0,
+    backup: null,
+    backupsTaken: 0,
     audioConcealed: 0,
     audioTargetMs: 0,
     lipSyncMs: null,

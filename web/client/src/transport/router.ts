@@ -3,14 +3,15 @@
  * anything else happens to it, as the very bytes that came. Pure: time is passed in, links are `Neighbour`s.
  *
  * Streams exist only by order (feed, parent, publish); nothing that a peer sends allocates one. A frame counts only
- * when it comes from the stream's parent, or from the former parent while the new one has yet to deliver.
+ * when it comes from the stream's parent, from the former parent while the new one has yet to deliver, or from the backup
+ * that was told to begin because whoever delivered fell silent.
  */
 import { decodeHeader, type Header } from "../frame/header.ts";
 import type { Control, Have } from "./control.ts";
 import { MAX_NUMBERS } from "./control.ts";
 import { Lane, Outbox, type Port } from "./queue.ts";
 import { AUDIO, type Stored, VIDEO } from "./ring.ts";
-import { type Edge, edgeTo, GRACE_MS, mayAskKey, Stream } from "./stream.ts";
+import { type Edge, edgeTo, GRACE_MS, mayAskKey, type Parent, parentAt, rest, Stream } from "./stream.ts";
 import { type MediaSide, type StreamKey, streamKey } from "./types.ts";
 
 /** How long a parent waits for the child's `take` before it begins by itself. */
@@ -19,6 +20,8 @@ export const TAKE_WAIT_MS = 300;
 export const MAX_FRAME_BYTES = 256 * 1024;
 /** `take`s remembered for edges that are not ordered yet, per peer. */
 const MAX_TAKES = 256;
+/** One for an edge that stands by counts for so long: it may be ahead of the order, but not left over from another. */
+const TAKE_FRESH_MS = 1000;
 /** How often edges are looked at for layers to begin or end, ms. */
 const CHOOSE_MS = 100;
 /** A source lowers its share by a fifth when most of its children are backed up, at most each second. */
@@ -45,6 +48,8 @@ export interface Neighbour extends Port {
    * has been repaired below as far as that goes.
    */
   readonly byRtp: boolean;
+  /** Nothing at all comes from it. */
+  readonly silent: boolean;
   /** A frame of ours left for it through an encoder. */
   carried(bytes: number): void;
   /** False: the channel is not open yet; nothing was sent. */
@@ -78,7 +83,7 @@ export interface RouterEvents {
 interface Peer {
   port: Neighbour;
   outbox: Outbox;
-  takes: Map<StreamKey, Have[]>;
+  takes: Map<StreamKey, { have: Have[]; at: number }>;
 }
 
 export class Router {
@@ -114,7 +119,9 @@ export class Router {
         edge.since = now;
         if (!port.byRtp) outbox.lanes.set(stream.key, edge.lane);
       }
-      for (const parent of [stream.parent, stream.previous]) if (parent?.node === port.peer) parent.taken = false;
+      for (const parent of [stream.parent, stream.previous, stream.standIn]) {
+        if (parent?.node === port.peer) parent.taken = false;
+      }
     }
   }
 
@@ -122,15 +129,28 @@ export class Router {
     if (!this.peers.delete(node)) return;
     for (const stream of this.streams.values()) {
       const edge = stream.edges.get(node);
-      if (!edge) continue;
-      edge.started = false;
-      edge.told = "";
-      for (const layer of [...edge.lane.layers.keys()]) edge.lane.stop(layer);
+      if (edge) rest(edge);
     }
   }
 
   /** Feed a child, or change how. */
   feed(key: StreamKey, child: number, layers: readonly number[], rateBps: number, now: number): void {
+    this.lay(key, child, layers, rateBps, false, now);
+  }
+
+  /** Be ready to feed a child from its `take` on. An edge that has begun so goes on as it is when it is fed by order. */
+  standBy(key: StreamKey, child: number, layers: readonly number[], rateBps: number, now: number): void {
+    this.lay(key, child, layers, rateBps, true, now);
+  }
+
+  private lay(
+    key: StreamKey,
+    child: number,
+    layers: readonly number[],
+    rateBps: number,
+    standby: boolean,
+    now: number,
+  ): void {
     if (child === this.node) return;
     const stream = this.stream(key);
     const sorted = [...layers].sort((a, b) => a - b);
@@ -138,16 +158,19 @@ export class Router {
     if (edge) {
       edge.layers = sorted;
       edge.lane.rateBps = rateBps;
+      if (standby && !edge.standby) rest(edge);
+      if (edge.standby && !standby) edge.since = now;
+      edge.standby = standby;
       if (edge.started && !this.peers.get(child)?.port.byRtp) this.choose(stream, edge, now);
       return;
     }
-    edge = edgeTo(child, sorted, new Lane(key, rateBps, now), now);
+    edge = edgeTo(child, sorted, new Lane(key, rateBps, now), standby, now);
     stream.edges.set(child, edge);
     const peer = this.peers.get(child);
     if (!peer) return;
     if (!peer.port.byRtp) peer.outbox.lanes.set(key, edge.lane);
-    const have = peer.takes.get(key);
-    if (have) this.begin(stream, edge, have, now);
+    const take = peer.takes.get(key);
+    if (take && (!standby || now - take.at <= TAKE_FRESH_MS)) this.begin(stream, edge, take.have, now);
   }
 
   release(key: StreamKey, child: number): void {
@@ -166,9 +189,21 @@ export class Router {
     if (stream.own) return;
     stream.expected = [...layers].sort((a, b) => a - b);
     if ((stream.parent?.node ?? null) === node) return;
-    if (stream.parent?.ready || !stream.previous) stream.previous = stream.parent;
+    const standIn = stream.standIn;
+    stream.standIn = null;
+    if (standIn && standIn.node === node) {
+      // The server made a parent of the backup that delivers already.
+      if (stream.parent?.ready) stream.previous = stream.parent;
+      stream.parent = standIn;
+      standIn.unordered = false;
+      stream.previousUntil = Number.POSITIVE_INFINITY;
+      if (standIn.ready) this.delivered(stream, standIn, now);
+      return;
+    }
+    if (standIn) stream.previous = standIn;
+    else if (stream.parent?.ready || !stream.previous) stream.previous = stream.parent;
     stream.previousUntil = Number.POSITIVE_INFINITY;
-    stream.untold();
+    stream.told(null);
     if (node === null) {
       stream.parent = null;
       return;
@@ -176,9 +211,14 @@ export class Router {
     // Back to the one that we were just leaving: it has never stopped being good.
     const known = stream.previous?.node === node ? stream.previous : null;
     if (known) stream.previous = null;
-    stream.parent = { node, since: now, ready: false, firstAudio: null, taken: false };
+    stream.parent = parentAt(node, now);
     for (const gaps of stream.video.values()) gaps.reparent(now);
-    this.take(stream);
+    this.take(stream, stream.parent);
+  }
+
+  /** Who takes over should the parent fall silent; null: nobody. One that has begun goes on until it is not needed. */
+  backup(key: StreamKey, node: number | null): void {
+    this.stream(key).backup = node;
   }
 
   forget(key: StreamKey): void {
@@ -224,9 +264,17 @@ export class Router {
     }
     if (!parent.ready && stream.usable(parent, header, now)) {
       parent.ready = true;
-      if (parent === stream.parent) stream.previousUntil = now + GRACE_MS;
-      this.events.ready(key, from);
+      if (parent === stream.parent) this.delivered(stream, parent, now);
     }
+    if (stream.standIn && parent.ready && parent === this.ordered(stream)) this.relieve(stream, stream.standIn, now);
+  }
+
+  /** The parent has delivered something usable: the former one is not needed any more. */
+  private delivered(stream: Stream, parent: Parent, now: number): void {
+    stream.previousUntil = now + GRACE_MS;
+    stream.told(parent.given);
+    if (stream.previous) this.drop(stream, stream.previous);
+    this.events.ready(stream.key, parent.node);
   }
 
   /** A frame that this node sealed. `carriedTo`: the peer that gets it from the encoder itself. */
@@ -283,9 +331,17 @@ export class Router {
     const stream = this.streams.get(message.s);
     if (message.t === "take") {
       const takes = this.peers.get(from)?.takes;
-      if (takes && (takes.size < MAX_TAKES || takes.has(message.s))) takes.set(message.s, message.have);
+      const take = { have: message.have, at: now };
+      if (takes && (takes.size < MAX_TAKES || takes.has(message.s))) takes.set(message.s, take);
       const edge = stream?.edges.get(from);
       if (stream && edge) this.begin(stream, edge, message.have, now);
+      return;
+    }
+    if (message.t === "drop") {
+      this.peers.get(from)?.takes.delete(message.s);
+      const edge = stream?.edges.get(from);
+      if (edge?.standby) rest(edge);
+      else this.counters.misplaced += 1;
       return;
     }
     if (message.t === "miss" || message.t === "layers" || message.t === "tip") {
@@ -294,6 +350,7 @@ export class Router {
         this.counters.misplaced += 1;
         return;
       }
+      if (message.t === "layers") parent.given = message.l;
       if (parent !== this.source(stream)) return;
       if (message.t === "miss") stream.video.get(message.l)?.miss(message.n, now);
       else if (message.t === "tip") stream.video.get(message.l)?.tip(message.g, message.n, now);
@@ -306,7 +363,8 @@ export class Router {
       return;
     }
     const edge = stream?.edges.get(from);
-    if (!stream || !edge || !(edge.layers.includes(message.l) || edge.lane.layers.has(message.l))) {
+    const resting = edge?.standby && !edge.started;
+    if (!stream || !edge || resting || !(edge.layers.includes(message.l) || edge.lane.layers.has(message.l))) {
       this.counters.misplaced += 1;
       return;
     }
@@ -366,7 +424,8 @@ export class Router {
   /** Incoming side: hand-over, repair, key frames. */
   private tend(stream: Stream, now: number): void {
     if (stream.previous && now >= stream.previousUntil) stream.previous = null;
-    this.take(stream);
+    for (const parent of [stream.parent, stream.standIn]) if (parent && !parent.taken) this.take(stream, parent);
+    this.secure(stream, now);
     const source = this.source(stream);
     const peer = source ? this.peers.get(source.node) : undefined;
     const srtt = peer?.port.srtt ?? 0;
@@ -400,7 +459,7 @@ export class Router {
       return;
     }
     if (!edge.started) {
-      if (now - edge.since >= TAKE_WAIT_MS) this.begin(stream, edge, [], now);
+      if (!edge.standby && now - edge.since >= TAKE_WAIT_MS) this.begin(stream, edge, [], now);
       return;
     }
     if (peer.port.byRtp) return;
@@ -413,10 +472,8 @@ export class Router {
     for (const layer of edge.lane.wantsKey(now, peer.outbox.drained)) stream.keys.request(layer);
   }
 
-  /** Tell the parent to begin, once the link is up. */
-  private take(stream: Stream): void {
-    const parent = stream.parent;
-    if (!parent || parent.taken) return;
+  /** Tell a parent to begin, once the link is up. */
+  private take(stream: Stream, parent: Parent): void {
     const port = this.peers.get(parent.node)?.port;
     if (!port?.open) return;
     const have: Have[] = [];
@@ -424,6 +481,7 @@ export class Router {
       if (gaps.whole && layer < 4) have.push({ layer, generation: gaps.generation, number: gaps.highest });
     }
     parent.taken = port.control({ t: "take", s: stream.key, have });
+    if (parent.taken) parent.asked = true;
   }
 
   private begin(stream: Stream, edge: Edge, have: readonly Have[], now: number): void {
@@ -486,11 +544,55 @@ export class Router {
     }
   }
 
-  /** Who delivers at present: the new parent once it has begun, before that the former one if there is one. */
-  private source(stream: Stream): Stream["parent"] {
+  /** Who delivers at present; in the place of one who has fallen silent the backup, if it was told to begin. */
+  private source(stream: Stream): Parent | null {
+    const ordered = this.ordered(stream);
+    return stream.standIn && !(ordered && this.alive(ordered)) ? stream.standIn : ordered;
+  }
+
+  /** Who delivers by order: the new parent once it has begun, before that the former one if there is one. */
+  private ordered(stream: Stream): Parent | null {
     if (stream.parent?.ready) return stream.parent;
     const previous = stream.previous && this.peers.get(stream.previous.node)?.port.open ? stream.previous : null;
     return previous ?? stream.parent;
+  }
+
+  /** Do we hear from this parent, and has it been told to begin? */
+  private alive(parent: Parent): boolean {
+    const port = this.peers.get(parent.node)?.port;
+    return parent.taken && port?.open === true && !port.silent;
+  }
+
+  /** Whoever delivered has fallen silent: the backup begins, in addition. A parent that has yet to begin is waited for. */
+  private secure(stream: Stream, now: number): void {
+    const ordered = this.ordered(stream);
+    if (!ordered?.asked || this.alive(ordered)) return;
+    const { backup, standIn } = stream;
+    if (backup === null || backup === stream.parent?.node || backup === ordered.node) return;
+    if (standIn && (standIn.node === backup || this.alive(standIn))) return;
+    const port = this.peers.get(backup)?.port;
+    if (!port?.open || port.silent) return;
+    stream.standIn = parentAt(backup, now);
+    stream.standIn.unordered = true;
+    stream.backupsTaken += 1;
+    for (const gaps of stream.video.values()) gaps.reparent(now);
+    this.take(stream, stream.standIn);
+  }
+
+  /** Whoever delivers by order does so again: the backup is not needed any more. */
+  private relieve(stream: Stream, standIn: Parent, now: number): void {
+    stream.standIn = null;
+    stream.told(this.ordered(stream)?.given ?? null);
+    this.drop(stream, standIn);
+    if (!stream.parent?.ready) return;
+    // What it has sent meanwhile is still on its way.
+    stream.previous = standIn;
+    stream.previousUntil = now + GRACE_MS;
+  }
+
+  private drop(stream: Stream, parent: Parent): void {
+    if (parent.unordered) this.peers.get(parent.node)?.port.control({ t: "drop", s: stream.key });
+    parent.unordered = false;
   }
 
   /** A source lowers its encoders when most of its children back up, and raises them slowly. */

@@ -41,6 +41,8 @@ export type IncomingTransportStats = Pick<
   | "keyRequests"
   | "duplicates"
   | "audioPackets"
+  | "backup"
+  | "backupsTaken"
 >;
 
 export interface TransportStats {
@@ -142,12 +144,20 @@ export class Transport implements TransportSide {
     this.router.feed(keyOf(stream), child, layers, rateBps, this.now());
   }
 
+  standBy(stream: StreamRef, child: number, layers: readonly number[], rateBps: number): void {
+    this.router.standBy(keyOf(stream), child, layers, rateBps, this.now());
+  }
+
   release(stream: StreamRef, child: number): void {
     this.router.release(keyOf(stream), child);
   }
 
   parent(stream: StreamRef, parent: number | null, layers: readonly number[]): void {
     this.router.parent(keyOf(stream), parent, layers, this.now());
+  }
+
+  backup(stream: StreamRef, parent: number | null): void {
+    this.router.backup(keyOf(stream), parent);
   }
 
   forgetStream(stream: StreamRef): void {
@@ -218,9 +228,12 @@ export class Transport implements TransportSide {
           keyRequests: stream.keys.asked,
           duplicates,
           audioPackets: stream.audioPackets,
+          backup: stream.standIn?.node ?? null,
+          backupsTaken: stream.backupsTaken,
         });
       }
       for (const edge of stream.edges.values()) {
+        if (edge.standby && !edge.started) continue;
         outgoing.push({
           stream: ref,
           child: edge.child,
