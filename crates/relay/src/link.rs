@@ -441,13 +441,18 @@ impl LinkState {
             .map_or(self.opened_at, |at| idle.min(at + PROBE))
     }
 
-    fn silent_at(&self, stood: Micros) -> Micros {
+    /// When nothing at all will have come for longer than usual: backups begin.
+    pub(crate) fn quiet_at(&self, stood: Micros) -> Micros {
         let bound = self.rtt.bound(0.0).max(SILENCE_MS);
+        self.heard_at + (bound * MS as f64) as Micros + (stood - self.heard_stood)
+    }
+
+    fn silent_at(&self, stood: Micros) -> Micros {
         let report = if self.is_rtp() {
             SILENCE_REPORT_RTP
         } else {
             SILENCE_REPORT
         };
-        self.heard_at + (bound * MS as f64) as Micros + report + (stood - self.heard_stood)
+        self.quiet_at(stood) + report
     }
 }

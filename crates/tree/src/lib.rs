@@ -18,7 +18,7 @@ mod fact;
 mod layers;
 mod plan;
 
-pub use change::{Edge, EdgeChange, EdgeView, Reason, TreeView};
+pub use change::{Backup, BackupChange, Edge, EdgeChange, EdgeView, Reason, TreeView};
 pub use fact::{Fact, Kind, NodeFacts, Policy, Rates};
 pub use layers::Layers;
 pub use plan::{AVOID_MS, DEPTH_CAP, HOLD_MS, Plan, RETRY_MS};

@@ -139,7 +139,9 @@ impl Port {
                 });
             }
             Command::Leave { room } => self.remove_pending(relay, now, |key, _| key.0 == room),
-            Command::Feed { room, child, .. } | Command::Release { room, child, .. } => {
+            Command::Feed { room, child, .. }
+            | Command::StandBy { room, child, .. }
+            | Command::Release { room, child, .. } => {
                 self.demand((room, child), relay);
             }
             Command::Forget { room, .. } => {
@@ -149,7 +151,10 @@ impl Port {
                     self.demand_of(key, relay);
                 }
             }
-            Command::Enter { .. } | Command::Offer { .. } | Command::Parent { .. } => {}
+            Command::Enter { .. }
+            | Command::Offer { .. }
+            | Command::Parent { .. }
+            | Command::Backup { .. } => {}
         }
     }
 

@@ -20,8 +20,8 @@ export const TAKE_WAIT_MS = 300;
 export const MAX_FRAME_BYTES = 256 * 1024;
 /** `take`s remembered for edges that are not ordered yet, per peer. */
 const MAX_TAKES = 256;
-/** One for an edge that stands by counts for so long: it may be ahead of the order, but not left over from another. */
-const TAKE_FRESH_MS = 1000;
+/** A backup that sends nothing is told again after so long, or two round trips: its order may have come after our word. */
+const TAKE_AGAIN_MS = 300;
 /** How often edges are looked at for layers to begin or end, ms. */
 const CHOOSE_MS = 100;
 /** A source lowers its share by a fifth when most of its children are backed up, at most each second. */
@@ -83,7 +83,7 @@ export interface RouterEvents {
 interface Peer {
   port: Neighbour;
   outbox: Outbox;
-  takes: Map<StreamKey, { have: Have[]; at: number }>;
+  takes: Map<StreamKey, Have[]>;
 }
 
 export class Router {
@@ -169,8 +169,8 @@ export class Router {
     const peer = this.peers.get(child);
     if (!peer) return;
     if (!peer.port.byRtp) peer.outbox.lanes.set(key, edge.lane);
-    const take = peer.takes.get(key);
-    if (take && (!standby || now - take.at <= TAKE_FRESH_MS)) this.begin(stream, edge, take.have, now);
+    const have = peer.takes.get(key);
+    if (have && !standby) this.begin(stream, edge, have, now);
   }
 
   release(key: StreamKey, child: number): void {
@@ -331,14 +331,12 @@ export class Router {
     const stream = this.streams.get(message.s);
     if (message.t === "take") {
       const takes = this.peers.get(from)?.takes;
-      const take = { have: message.have, at: now };
-      if (takes && (takes.size < MAX_TAKES || takes.has(message.s))) takes.set(message.s, take);
+      if (takes && (takes.size < MAX_TAKES || takes.has(message.s))) takes.set(message.s, message.have);
       const edge = stream?.edges.get(from);
       if (stream && edge) this.begin(stream, edge, message.have, now);
       return;
     }
     if (message.t === "drop") {
-      this.peers.get(from)?.takes.delete(message.s);
       const edge = stream?.edges.get(from);
       if (edge?.standby) rest(edge);
       else this.counters.misplaced += 1;
@@ -569,7 +567,14 @@ export class Router {
     if (!ordered?.asked || this.alive(ordered)) return;
     const { backup, standIn } = stream;
     if (backup === null || backup === stream.parent?.node || backup === ordered.node) return;
-    if (standIn && (standIn.node === backup || this.alive(standIn))) return;
+    if (standIn?.node === backup) {
+      const wait = Math.max(TAKE_AGAIN_MS, 2 * (this.peers.get(backup)?.port.srtt ?? 0));
+      if (standIn.ready || now - standIn.since < wait) return;
+      standIn.since = now;
+      this.take(stream, standIn);
+      return;
+    }
+    if (standIn && this.alive(standIn)) return;
     const port = this.peers.get(backup)?.port;
     if (!port?.open || port.silent) return;
     stream.standIn = parentAt(backup, now);
