@@ -8,7 +8,7 @@
  */
 import type { LinkStats } from "../worker/messages.ts";
 
-/** Before anything is known: four cameras at 640x360 with sound. More begins with trouble on a narrow uplink. */
+/** Before anything is known: a camera at 640x360 with its sound to five others. More would begin with trouble too often. */
 export const START_BPS = 4_000_000;
 /** Seconds on end that prove a rate: their least. Fewer would take a key frame for a rate. */
 const PROOF = 3;
