@@ -61,7 +61,7 @@ export class Transport implements TransportSide {
   private readonly rtp = new Map<number, RtpChannels>();
   private readonly sockets = new Map<number, SocketChannels>();
   private readonly connect: (url: string) => Socket;
-  private readonly trace = new Trace();
+  private readonly trace: Trace;
   private readonly post: (message: FromWorker) => void;
   private readonly now: () => number;
   /** Counters of links that are closed. */
@@ -71,6 +71,7 @@ export class Transport implements TransportSide {
     this.post = options.post;
     this.now = options.now;
     this.connect = options.connect ?? ((url) => new WebSocket(url, RELAY_SUBPROTOCOL));
+    this.trace = new Trace(this.now);
     this.router = new Router(options.node, options.media, {
       ready: (stream, parent) => this.post({ type: "ready", stream: streamRef(stream), parent }),
       sent: (stream, header, sealed, to) => this.trace.sent(stream, header, sealed, to),
