@@ -11,7 +11,8 @@ import type { Control, Have } from "./control.ts";
 import { MAX_NUMBERS } from "./control.ts";
 import { Lane, Outbox, type Port } from "./queue.ts";
 import { AUDIO, type Stored, VIDEO } from "./ring.ts";
-import { type Edge, edgeTo, GRACE_MS, mayAskKey, type Parent, parentAt, rest, Stream } from "./stream.ts";
+import { appoint, attend, relieve, settle, sourceOf } from "./sources.ts";
+import { type Edge, edgeTo, mayAskKey, rest, Stream } from "./stream.ts";
 import { type MediaSide, type StreamKey, streamKey } from "./types.ts";
 
 /** How long a parent waits for the child's `take` before it begins by itself. */
@@ -20,8 +21,6 @@ export const TAKE_WAIT_MS = 300;
 export const MAX_FRAME_BYTES = 256 * 1024;
 /** `take`s remembered for edges that are not ordered yet, per peer. */
 const MAX_TAKES = 256;
-/** A backup that sends nothing is told again after so long, or two round trips: its order may have come after our word. */
-const TAKE_AGAIN_MS = 300;
 /** How often edges are looked at for layers to begin or end, ms. */
 const CHOOSE_MS = 100;
 /** A source lowers its share by a fifth when most of its children are backed up, at most each second. */
@@ -93,6 +92,7 @@ export class Router {
   private readonly media: MediaSide;
   private readonly events: RouterEvents;
   private readonly peers = new Map<number, Peer>();
+  private readonly ports = (node: number): Neighbour | undefined => this.peers.get(node)?.port;
   private lastTick = 0;
   private chosen = Number.NEGATIVE_INFINITY;
 
@@ -189,31 +189,7 @@ export class Router {
     if (stream.own) return;
     stream.expected = [...layers].sort((a, b) => a - b);
     if ((stream.parent?.node ?? null) === node) return;
-    const standIn = stream.standIn;
-    stream.standIn = null;
-    if (standIn && standIn.node === node) {
-      // The server made a parent of the backup that delivers already.
-      if (stream.parent?.ready) stream.previous = stream.parent;
-      stream.parent = standIn;
-      standIn.unordered = false;
-      stream.previousUntil = Number.POSITIVE_INFINITY;
-      if (standIn.ready) this.delivered(stream, standIn, now);
-      return;
-    }
-    if (standIn) stream.previous = standIn;
-    else if (stream.parent?.ready || !stream.previous) stream.previous = stream.parent;
-    stream.previousUntil = Number.POSITIVE_INFINITY;
-    stream.told(null);
-    if (node === null) {
-      stream.parent = null;
-      return;
-    }
-    // Back to the one that we were just leaving: it has never stopped being good.
-    const known = stream.previous?.node === node ? stream.previous : null;
-    if (known) stream.previous = null;
-    stream.parent = parentAt(node, now);
-    for (const gaps of stream.video.values()) gaps.reparent(now);
-    this.take(stream, stream.parent);
+    if (appoint(stream, node, this.ports, now)) this.delivered(stream, now);
   }
 
   /** Who takes over should the parent fall silent; null: nobody. One that has begun goes on until it is not needed. */
@@ -264,17 +240,15 @@ export class Router {
     }
     if (!parent.ready && stream.usable(parent, header, now)) {
       parent.ready = true;
-      if (parent === stream.parent) this.delivered(stream, parent, now);
+      if (parent === stream.parent) this.delivered(stream, now);
     }
-    if (stream.standIn && parent.ready && parent === this.ordered(stream)) this.relieve(stream, stream.standIn, now);
+    if (parent.ready) relieve(stream, parent, this.ports, now);
   }
 
-  /** The parent has delivered something usable: the former one is not needed any more. */
-  private delivered(stream: Stream, parent: Parent, now: number): void {
-    stream.previousUntil = now + GRACE_MS;
-    stream.told(parent.given);
-    if (stream.previous) this.drop(stream, stream.previous);
-    this.events.ready(stream.key, parent.node);
+  /** The parent delivers: those who wait for the stream may have it. */
+  private delivered(stream: Stream, now: number): void {
+    const parent = settle(stream, this.ports, now);
+    if (parent) this.events.ready(stream.key, parent.node);
   }
 
   /** A frame that this node sealed. `carriedTo`: the peer that gets it from the encoder itself. */
@@ -349,7 +323,7 @@ export class Router {
         return;
       }
       if (message.t === "layers") parent.given = message.l;
-      if (parent !== this.source(stream)) return;
+      if (parent !== sourceOf(stream, this.ports)) return;
       if (message.t === "miss") stream.video.get(message.l)?.miss(message.n, now);
       else if (message.t === "tip") stream.video.get(message.l)?.tip(message.g, message.n, now);
       else {
@@ -421,10 +395,8 @@ export class Router {
 
   /** Incoming side: hand-over, repair, key frames. */
   private tend(stream: Stream, now: number): void {
-    if (stream.previous && now >= stream.previousUntil) stream.previous = null;
-    for (const parent of [stream.parent, stream.standIn]) if (parent && !parent.taken) this.take(stream, parent);
-    this.secure(stream, now);
-    const source = this.source(stream);
+    attend(stream, this.ports, now);
+    const source = sourceOf(stream, this.ports);
     const peer = source ? this.peers.get(source.node) : undefined;
     const srtt = peer?.port.srtt ?? 0;
     const bound = peer?.port.bound ?? 200;
@@ -468,18 +440,6 @@ export class Router {
       }
     }
     for (const layer of edge.lane.wantsKey(now, peer.outbox.drained)) stream.keys.request(layer);
-  }
-
-  /** Tell a parent to begin, once the link is up. */
-  private take(stream: Stream, parent: Parent): void {
-    const port = this.peers.get(parent.node)?.port;
-    if (!port?.open) return;
-    const have: Have[] = [];
-    for (const [layer, gaps] of stream.video) {
-      if (gaps.whole && layer < 4) have.push({ layer, generation: gaps.generation, number: gaps.highest });
-    }
-    parent.taken = port.control({ t: "take", s: stream.key, have });
-    if (parent.taken) parent.asked = true;
   }
 
   private begin(stream: Stream, edge: Edge, have: readonly Have[], now: number): void {
@@ -536,68 +496,10 @@ export class Router {
         this.media.keyFrame(stream.key & 15, layer);
         continue;
       }
-      const source = this.source(stream);
+      const source = sourceOf(stream, this.ports);
       const port = source ? this.peers.get(source.node)?.port : undefined;
       if (port?.control({ t: "key", s: stream.key, l: layer })) stream.keys.sent(layer, now);
     }
-  }
-
-  /** Who delivers at present; in the place of one who has fallen silent the backup, if it was told to begin. */
-  private source(stream: Stream): Parent | null {
-    const ordered = this.ordered(stream);
-    return stream.standIn && !(ordered && this.alive(ordered)) ? stream.standIn : ordered;
-  }
-
-  /** Who delivers by order: the new parent once it has begun, before that the former one if there is one. */
-  private ordered(stream: Stream): Parent | null {
-    if (stream.parent?.ready) return stream.parent;
-    const previous = stream.previous && this.peers.get(stream.previous.node)?.port.open ? stream.previous : null;
-    return previous ?? stream.parent;
-  }
-
-  /** Do we hear from this parent, and has it been told to begin? */
-  private alive(parent: Parent): boolean {
-    const port = this.peers.get(parent.node)?.port;
-    return parent.taken && port?.open === true && !port.silent;
-  }
-
-  /** Whoever delivered has fallen silent: the backup begins, in addition. A parent that has yet to begin is waited for. */
-  private secure(stream: Stream, now: number): void {
-    const ordered = this.ordered(stream);
-    if (!ordered?.asked || this.alive(ordered)) return;
-    const { backup, standIn } = stream;
-    if (backup === null || backup === stream.parent?.node || backup === ordered.node) return;
-    if (standIn?.node === backup) {
-      const wait = Math.max(TAKE_AGAIN_MS, 2 * (this.peers.get(backup)?.port.srtt ?? 0));
-      if (standIn.ready || now - standIn.since < wait) return;
-      standIn.since = now;
-      this.take(stream, standIn);
-      return;
-    }
-    if (standIn && this.alive(standIn)) return;
-    const port = this.peers.get(backup)?.port;
-    if (!port?.open || port.silent) return;
-    stream.standIn = parentAt(backup, now);
-    stream.standIn.unordered = true;
-    stream.backupsTaken += 1;
-    for (const gaps of stream.video.values()) gaps.reparent(now);
-    this.take(stream, stream.standIn);
-  }
-
-  /** Whoever delivers by order does so again: the backup is not needed any more. */
-  private relieve(stream: Stream, standIn: Parent, now: number): void {
-    stream.standIn = null;
-    stream.told(this.ordered(stream)?.given ?? null);
-    this.drop(stream, standIn);
-    if (!stream.parent?.ready) return;
-    // What it has sent meanwhile is still on its way.
-    stream.previous = standIn;
-    stream.previousUntil = now + GRACE_MS;
-  }
-
-  private drop(stream: Stream, parent: Parent): void {
-    if (parent.unordered) this.peers.get(parent.node)?.port.control({ t: "drop", s: stream.key });
-    parent.unordered = false;
   }
 
   /** A source lowers its encoders when most of its children back up, and raises them slowly. */
