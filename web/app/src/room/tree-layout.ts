@@ -32,7 +32,8 @@ export function bow(from: Point, to: Point, radius: number): string {
   const dy = to.y - from.y;
   const length = Math.hypot(dx, dy) || 1;
   const side = dx < 0 ? 1 : -1;
-  const bend = 0.22 * length * side;
+  // A curve goes half as far as its control point. Below its layer a picture has its margin, and no more.
+  const bend = (dy === 0 ? Math.min(54, 20 + 0.22 * length) : 0.22 * length) * side;
   const middle = { x: (from.x + to.x) / 2 + (bend * dy) / length, y: (from.y + to.y) / 2 - (bend * dx) / length };
   const start = towards(from, middle, radius);
   const end = towards(to, middle, radius);
