@@ -1,0 +1,167 @@
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import type { TraceRecord } from "../harness/client.ts";
+import { type Participant, untilAllReceive } from "../harness/participant.ts";
+import { Scene } from "../harness/scene.ts";
+import { sleep } from "../harness/wait.ts";
+
+const NAMES = ["Ana", "Ben", "Cho", "Dia", "Eva"];
+const VIDEO = 1;
+
+let scene: Scene;
+beforeAll(async () => {
+  scene = await Scene.start();
+});
+afterEach(() => scene.clear());
+afterAll(() => scene?.end());
+
+/** Five pages with small cameras in trees of two branches; the first has a microphone as well. All receive all. */
+async function five(): Promise<Participant[]> {
+  const link = await scene.room({ kind: "tree", branching: 2 });
+  const people: Participant[] = [];
+  for (const [i, name] of NAMES.entries()) {
+    people.push(await scene.enter(link, name, { smallCamera: true, microphone: i === 0 }));
+  }
+  await untilAllReceive(people, { audio: false, ms: 60_000 });
+  // Backups are named, and their links are up, a moment after the edges.
+  await sleep(3000);
+  return people;
+}
+
+/** How many others' streams a page passes on. */
+async function passedOn(person: Participant): Promise<number> {
+  const state = await person.state();
+  return state?.stats?.outgoing.filter(({ stream }) => stream.node !== state.me).length ?? 0;
+}
+
+/** Who passes most on, but for the first, whose sound is listened to. */
+async function interior(people: readonly Participant[]): Promise<Participant> {
+  const counts = await Promise.all(people.slice(1).map(passedOn));
+  const most = Math.max(...counts);
+  expect(most).toBeGreaterThan(0);
+  return people[1 + counts.indexOf(most)] as Participant;
+}
+
+const traceAll = (people: readonly Participant[]): Promise<TraceRecord[][]> =>
+  Promise.all(people.map((person) => person.trace(true)));
+
+interface Missed {
+  /** `Ana at Ben: picture 7`: frames that count and did not come, between the first and the last that did. */
+  frames: string[];
+  /** Frames that were looked for. */
+  of: number;
+  /** The longest time without a picture, ms, and where. */
+  freeze: { ms: number; where: string };
+}
+
+/** Compares what each page made with what the others got. Droppable pictures may be left out on purpose. */
+async function missed(people: readonly Participant[]): Promise<Missed> {
+  const traces = await Promise.all(people.map((person) => person.trace(false)));
+  const result: Missed = { frames: [], of: 0, freeze: { ms: 0, where: "" } };
+  for (const [s, sender] of people.entries()) {
+    const stream = (await sender.me()) * 16;
+    const made = (traces[s] ?? []).filter((frame) => frame.stream === stream && !frame.droppable);
+    for (const [r, receiver] of people.entries()) {
+      if (r === s) continue;
+      const where = `${sender.name} at ${receiver.name}`;
+      const got = (traces[r] ?? []).filter((frame) => frame.stream === stream);
+      for (const track of new Set(made.map((frame) => frame.track))) {
+        const numbers = new Set(got.filter((frame) => frame.track === track).map(({ number }) => number));
+        const first = Math.min(...numbers);
+        const last = Math.max(...numbers);
+        const due = made.filter((frame) => frame.track === track && frame.number >= first && frame.number <= last);
+        result.of += due.length;
+        const what = track === VIDEO ? "picture" : "sound";
+        for (const { number } of due) if (!numbers.has(number)) result.frames.push(`${where}: ${what} ${number}`);
+      }
+      const times = got.filter(({ track }) => track === VIDEO).map(({ atMs }) => atMs);
+      for (const [i, at] of times.entries()) {
+        const ms = at - (times[i - 1] ?? at);
+        if (ms > result.freeze.ms) result.freeze = { ms, where };
+      }
+    }
+  }
+  return result;
+}
+
+const say = (what: string, { frames, of, freeze }: Missed): void =>
+  console.log(
+    `${what}: ${frames.length} of ${of} frames missed, longest freeze ${Math.round(freeze.ms)} ms (${freeze.where})`,
+  );
+
+test("a page that leaves from the middle of the trees costs nobody a frame", async () => {
+  const people = await five();
+  const leaver = await interior(people);
+  const gone = await leaver.me();
+  const rest = people.filter((person) => person !== leaver);
+  await traceAll(rest);
+  await sleep(1500);
+  await leaver.pressLeave();
+  for (const person of rest) {
+    await person.untilState("notices", (state) => state.others.every(({ node }) => node !== gone) || "still listed");
+  }
+  await sleep(2500);
+  const result = await missed(rest);
+  say("polite leave", result);
+  expect(result.of).toBeGreaterThan(12 * 20);
+  expect(result.frames).toEqual([]);
+});
+
+test("when a page in the middle of the trees is killed, all that it passed on comes from backups", async () => {
+  const people = await five();
+  const victim = await interior(people);
+  const dead = await victim.me();
+  const rest = people.filter((person) => person !== victim);
+  // Whom it fed, and with what.
+  const fed: { person: Participant; stream: number; taken: number; decoded: number }[] = [];
+  for (const person of rest) {
+    for (const { stream, parent, backupsTaken, framesDecoded } of (await person.state())?.stats?.incoming ?? []) {
+      if (parent !== dead || stream.node === dead) continue;
+      fed.push({ person, stream: stream.node, taken: backupsTaken, decoded: framesDecoded });
+    }
+  }
+  expect(fed.length).toBeGreaterThan(0);
+  await traceAll(rest);
+  await sleep(1500);
+  await victim.kill();
+  for (const { person, stream, taken } of fed) {
+    await person.untilState(`takes its backup for ${stream}`, (state) => {
+      const now = state.stats?.incoming.find((one) => one.stream.node === stream);
+      return (now?.backupsTaken ?? 0) > taken || `${now?.backupsTaken} taken, parent ${now?.parent}`;
+    });
+  }
+  await sleep(3000);
+  const result = await missed(rest);
+  say("killed", result);
+  for (const { person, stream, decoded } of fed) {
+    const now = await person.incoming(stream);
+    expect(now?.parent, `${person.name} has another parent for ${stream} by order`).not.toBe(dead);
+    expect(now?.backup).toBeNull();
+    expect(now?.framesDecoded).toBeGreaterThan(decoded + 20);
+  }
+  expect(result.of).toBeGreaterThan(12 * 20);
+  // Nothing was given up: what was under way to the victim is in the rings of others.
+  expect(result.frames).toEqual([]);
+});
+
+test("who stops passing on is relieved by others, and nobody misses a frame", async () => {
+  const people = await five();
+  const helper = await interior(people);
+  await helper.press("Trees");
+  const before = await passedOn(helper);
+  await traceAll(people);
+  await sleep(1500);
+  await helper.page.focus("input[role=switch]");
+  await helper.page.keyboard.press("Space");
+  await helper.untilState("passes nothing on", (state) => {
+    const streams = state.stats?.outgoing.filter(({ stream }) => stream.node !== state.me).length;
+    return (!state.sending.passesOn && streams === 0) || `${streams} of ${before} left`;
+  });
+  await sleep(2500);
+  const result = await missed(people);
+  say("switched off", result);
+  expect(result.of).toBeGreaterThan(20 * 20);
+  expect(result.frames).toEqual([]);
+  expect(await helper.page.$eval(".passing", (panel) => panel.textContent)).toContain("You are passing on nothing.");
+  await helper.page.keyboard.press("Space");
+  await helper.untilState("is willing again", (state) => state.sending.passesOn);
+});
