@@ -120,7 +120,11 @@ impl Wiring {
             if let Some(was) = was {
                 self.release(stream, child, was.edge);
             }
+            let backup = self.backups.remove(&(stream, child));
             self.end_overlap(stream, child);
+            if let Some(backup) = backup {
+                self.stand_down(stream, child, backup);
+            }
             if child == RELAY {
                 return;
             }
@@ -196,9 +200,7 @@ impl Wiring {
                     self.order(new.parent, stand_by_order(stream, child, new));
                 }
             }
-            if self.edges.contains_key(&(stream, child)) {
-                self.order(child, backup_order(stream, new));
-            }
+            self.order(child, backup_order(stream, new));
         }
         self.settle(now);
     }
