@@ -49,7 +49,7 @@ interface Missed {
   frames: string[];
   /** Frames that were looked for. */
   of: number;
-  /** The longest time without a picture, ms, and where. */
+  /** By how much two pictures came further apart than they were made, at most, ms, and where: both pages share two cores. */
   freeze: { ms: number; where: string };
 }
 
@@ -59,7 +59,9 @@ async function missed(people: readonly Participant[]): Promise<Missed> {
   const result: Missed = { frames: [], of: 0, freeze: { ms: 0, where: "" } };
   for (const [s, sender] of people.entries()) {
     const stream = (await sender.me()) * 16;
-    const made = (traces[s] ?? []).filter((frame) => frame.stream === stream && !frame.droppable);
+    const sent = (traces[s] ?? []).filter((frame) => frame.stream === stream);
+    const made = sent.filter(({ droppable }) => !droppable);
+    const madeMs = new Map(sent.filter(({ track }) => track === VIDEO).map(({ number, atMs }) => [number, atMs]));
     for (const [r, receiver] of people.entries()) {
       if (r === s) continue;
       const where = `${sender.name} at ${receiver.name}`;
@@ -73,9 +75,11 @@ async function missed(people: readonly Participant[]): Promise<Missed> {
         const what = track === VIDEO ? "picture" : "sound";
         for (const { number } of due) if (!numbers.has(number)) result.frames.push(`${where}: ${what} ${number}`);
       }
-      const times = got.filter(({ track }) => track === VIDEO).map(({ atMs }) => atMs);
-      for (const [i, at] of times.entries()) {
-        const ms = at - (times[i - 1] ?? at);
+      const pictures = got.filter(({ track, number }) => track === VIDEO && madeMs.has(number));
+      for (const [i, { atMs, number }] of pictures.entries()) {
+        const before = pictures[i - 1];
+        if (!before) continue;
+        const ms = atMs - before.atMs - ((madeMs.get(number) ?? 0) - (madeMs.get(before.number) ?? 0));
         if (ms > result.freeze.ms) result.freeze = { ms, where };
       }
     }
@@ -85,7 +89,7 @@ async function missed(people: readonly Participant[]): Promise<Missed> {
 
 const say = (what: string, { frames, of, freeze }: Missed): void =>
   console.log(
-    `${what}: ${frames.length} of ${of} frames missed, longest freeze ${Math.round(freeze.ms)} ms (${freeze.where})`,
+    `${what}: ${frames.length} of ${of} frames missed, longest freeze beyond the sender's own ${Math.round(freeze.ms)} ms (${freeze.where})`,
   );
 
 test("a page that leaves from the middle of the trees costs nobody a frame", async () => {
