@@ -186,6 +186,7 @@ impl RoomState {
             });
         }
         self.take(key, common, now);
+        self.wake_stream(key, now, Reason::Stream, common);
         true
     }
 
@@ -243,6 +244,18 @@ impl RoomState {
                 stream.given = given;
                 self.excuse(key, common, now);
             }
+        }
+    }
+
+    /// An order names the parent once more: if it is heard, it has its place back.
+    pub(crate) fn confirm(&mut self, key: Stream, node: Node, common: &mut Common, now: Micros) {
+        let peer = self.peers.get(&node);
+        let heard = peer.is_some_and(|peer| peer.link.is_some() && !peer.quiet);
+        if let Some(stream) = self.streams.get_mut(&key).filter(|_| heard)
+            && let Some(given) = stream.backup.as_ref().and_then(|backup| backup.serves)
+        {
+            stream.given = given;
+            self.excuse(key, common, now);
         }
     }
 

@@ -382,7 +382,14 @@ impl RoomState {
             }
             self.guard(node, common, now);
             self.take(key, common, now);
-        } else if let Some(parent) = stream.parent.as_mut().filter(|parent| parent.ready) {
+            self.wake_stream(key, now, Reason::Stream, common);
+            return;
+        }
+        self.confirm(key, node, common, now);
+        let Some(stream) = self.streams.get_mut(&key) else {
+            return;
+        };
+        if let Some(parent) = stream.parent.as_mut().filter(|parent| parent.ready) {
             if self
                 .peers
                 .get(&node)

@@ -127,7 +127,10 @@ impl RoomState {
                 let quiet = peer.guarded && now >= link.quiet_at(common.stood);
                 (quiet, link.fell_silent(common, now))
             }
-            None => (false, peer.expected_by.take_if(|at| *at <= now).is_some()),
+            None => {
+                let lost = peer.expected_by.take_if(|at| *at <= now).is_some();
+                (peer.guarded && peer.was_up, lost)
+            }
         };
         let was_up = peer.was_up;
         if quiet {

@@ -44,7 +44,7 @@ pub struct Room {
     relay_due: Option<Millis>,
     /// When backups are named anew.
     backups_due: Option<Millis>,
-    /// Somebody goes without since the last look.
+    /// Somebody got nothing, or no pictures, since the last look.
     wanting: bool,
     /// When those who would rather not forward, and have to, are looked at again.
     reluctant_due: Option<Millis>,
@@ -482,8 +482,13 @@ impl Room {
 
     fn obey(&mut self, changes: &[EdgeChange], now: Millis) {
         self.backups_due.get_or_insert(now + BACKUPS_AFTER);
-        let goes_without =
-            |change: &EdgeChange| matches!(change.reason, Reason::NoCapacity | Reason::Unreachable);
+        let goes_without = |change: &EdgeChange| match change.reason {
+            Reason::NoCapacity | Reason::Unreachable => true,
+            Reason::Joined | Reason::Capacity => {
+                change.new.is_some_and(|edge| edge.layers.is_empty())
+            }
+            _ => false,
+        };
         self.wanting |= changes.iter().any(goes_without);
         if changes.is_empty() {
             return;

@@ -1,7 +1,7 @@
 //! Who would rather not forward is spared while the others can do without.
 //!
 //! Whether they can is found by planning the room once more without it, on a copy: nobody may go unserved or without pictures for
-//! it. When somebody does go unserved later, all who were spared have to forward again at once, and are asked again
+//! it. When somebody gets nothing or no pictures later, all who were spared have to forward again at once, and are asked again
 //! [`AGAIN`] later. Cost: a copy of the plan and one fact per reluctant participant, when it says so and every [`AGAIN`]
 //! while it has to forward.
 
@@ -39,7 +39,7 @@ impl Room {
         }
     }
 
-    /// Somebody goes unserved: nobody is spared any more.
+    /// Somebody goes without: nobody is spared any more.
     pub(super) fn press_if_wanting(&mut self, now: Millis) {
         if !std::mem::take(&mut self.wanting) {
             return;
