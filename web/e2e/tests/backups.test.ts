@@ -41,6 +41,35 @@ async function interior(people: readonly Participant[]): Promise<Participant> {
   return people[1 + counts.indexOf(most)] as Participant;
 }
 
+interface Fed {
+  person: Participant;
+  /** Whose stream. */
+  stream: number;
+  taken: number;
+  decoded: number;
+}
+
+/** Whom a node feeds, and with whose streams but its own. */
+async function fedBy(people: readonly Participant[], node: number): Promise<Fed[]> {
+  const fed: Fed[] = [];
+  for (const person of people) {
+    for (const { stream, parent, backupsTaken, framesDecoded } of (await person.state())?.stats?.incoming ?? []) {
+      if (parent !== node || stream.node === node) continue;
+      fed.push({ person, stream: stream.node, taken: backupsTaken, decoded: framesDecoded });
+    }
+  }
+  return fed;
+}
+
+async function untilBacked(fed: readonly Fed[]): Promise<void> {
+  for (const { person, stream, taken } of fed) {
+    await person.untilState(`takes its backup for ${stream}`, (state) => {
+      const now = state.stats?.incoming.find((one) => one.stream.node === stream);
+      return (now?.backupsTaken ?? 0) > taken || `${now?.backupsTaken} taken, parent ${now?.parent}`;
+    });
+  }
+}
+
 const traceAll = (people: readonly Participant[]): Promise<TraceRecord[][]> =>
   Promise.all(people.map((person) => person.trace(true)));
 
@@ -115,24 +144,12 @@ test("when a page in the middle of the trees is killed, all that it passed on co
   const victim = await interior(people);
   const dead = await victim.me();
   const rest = people.filter((person) => person !== victim);
-  // Whom it fed, and with what.
-  const fed: { person: Participant; stream: number; taken: number; decoded: number }[] = [];
-  for (const person of rest) {
-    for (const { stream, parent, backupsTaken, framesDecoded } of (await person.state())?.stats?.incoming ?? []) {
-      if (parent !== dead || stream.node === dead) continue;
-      fed.push({ person, stream: stream.node, taken: backupsTaken, decoded: framesDecoded });
-    }
-  }
+  const fed = await fedBy(rest, dead);
   expect(fed.length).toBeGreaterThan(0);
   await traceAll(rest);
   await sleep(1500);
   await victim.kill();
-  for (const { person, stream, taken } of fed) {
-    await person.untilState(`takes its backup for ${stream}`, (state) => {
-      const now = state.stats?.incoming.find((one) => one.stream.node === stream);
-      return (now?.backupsTaken ?? 0) > taken || `${now?.backupsTaken} taken, parent ${now?.parent}`;
-    });
-  }
+  await untilBacked(fed);
   await sleep(3000);
   const result = await missed(rest);
   say("killed", result);
@@ -145,6 +162,44 @@ test("when a page in the middle of the trees is killed, all that it passed on co
   expect(result.of).toBeGreaterThan(12 * 20);
   // Nothing was given up: what was under way to the victim is in the rings of others.
   expect(result.frames).toEqual([]);
+});
+
+test("when one is killed while the server is away, those below stay with their backups until it is back", async () => {
+  const people = await five();
+  const victim = await interior(people);
+  const dead = await victim.me();
+  const rest = people.filter((person) => person !== victim);
+  const fed = await fedBy(rest, dead);
+  expect(fed.length).toBeGreaterThan(0);
+  scene.server.gate.cut();
+  for (const person of rest) {
+    await person.untilState("notices", ({ connection }) => connection.state === "reconnecting" || connection.state);
+  }
+  await traceAll(rest);
+  await sleep(1500);
+  await victim.kill();
+  await untilBacked(fed);
+  await sleep(4000);
+  const result = await missed(rest);
+  say("killed without the server", result);
+  for (const { person, stream } of fed) {
+    const now = await person.incoming(stream);
+    expect(now?.parent).toBe(dead);
+    expect(now?.backup).not.toBeNull();
+  }
+  expect(result.of).toBeGreaterThan(12 * 20);
+  expect(result.frames).toEqual([]);
+
+  scene.server.gate.mend();
+  for (const person of rest) {
+    await person.untilState("is back", ({ connection }) => connection.state === "joined" || connection.state, 40_000);
+    await person.untilState(
+      "has parents that live",
+      ({ stats }) => stats?.incoming.every(({ parent, backup }) => parent !== dead && backup === null) ?? false,
+      40_000,
+    );
+  }
+  await untilAllReceive(rest, { audio: false });
 });
 
 test("who stops passing on is relieved by others, and nobody misses a frame", async () => {
