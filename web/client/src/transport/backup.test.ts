@@ -234,6 +234,65 @@ describe("a killed interior node", () => {
   });
 });
 
+describe("a backup is not told to begin", () => {
+  test("while it is silent itself, but as soon as it is heard again", () => {
+    const { net } = room(41, true);
+    net.run(2000);
+    kill(net, 3, [4]);
+    net.run(500);
+    kill(net, 2, [4]);
+    net.run(2000);
+    expect(incoming(net, 4).backupsTaken).toBe(0);
+    kill(net, 3, [4], false);
+    net.run(500);
+    expect(incoming(net, 4)).toMatchObject({ backup: 3, backupsTaken: 1 });
+  });
+
+  test("as such when it has just been named the parent", () => {
+    const { net } = room(42, true);
+    net.direction(3, 4).conditions.latencyMs = 150;
+    net.run(2000);
+    const takes = counting(net, 4, 3, "take");
+    kill(net, 2, [4]);
+    net.run(50);
+    net.edge(CAMERA, 3, 4);
+    net.run(1000);
+    expect(takes()).toBe(1);
+    expect(incoming(net, 4)).toMatchObject({ parent: 3, backupsTaken: 0 });
+  });
+
+  test("to stop when it was made the parent and another takes its place: that is the order's to say", () => {
+    const { net } = room(43, true);
+    net.run(2000);
+    kill(net, 2, [4]);
+    net.run(300);
+    net.edge(CAMERA, 3, 4);
+    net.link(1, 4);
+    const drops = counting(net, 4, 3, "drop");
+    net.edge(CAMERA, 1, 4);
+    net.run(500);
+    expect(readies(net, 4)).toEqual([2, 3, 1]);
+    expect(drops()).toBe(0);
+  });
+
+  test("for a parent whose link has yet to come up: that takes long where nothing is wrong", () => {
+    const net = new Net(44);
+    net.link(1, 3);
+    net.link(3, 4);
+    net.edge(CAMERA, 1, 3);
+    net.edge(CAMERA, 2, 4);
+    net.backup(CAMERA, 3, 4);
+    new Source(net, 1);
+    net.run(3000);
+    expect(incoming(net, 4)).toMatchObject({ parent: 2, backupsTaken: 0 });
+    net.link(1, 2);
+    net.link(2, 4);
+    net.edge(CAMERA, 1, 2);
+    net.run(1000);
+    expect(readies(net, 4)).toEqual([2]);
+  });
+});
+
 describe("a hiccup", () => {
   test("of 200 ms opens the backup and lets it go, brings nothing twice and is not reported", () => {
     for (const seed of [11, 12, 13]) {
