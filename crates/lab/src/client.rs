@@ -248,7 +248,11 @@ impl Client {
                 } => {
                     self.parents.remove(stream);
                 }
-                Order::Feed { .. } | Order::Release { .. } => {}
+                // It has no frames, so it does without them; the server's word on a backup changes nothing for it.
+                Order::Feed { .. }
+                | Order::Release { .. }
+                | Order::StandBy { .. }
+                | Order::Backup { .. } => {}
             }
         }
         Ok(())
@@ -302,6 +306,7 @@ impl Client {
             uplink_bps: Some(5_000_000),
             links: links.collect(),
             edges: edges.collect(),
+            ..Report::default()
         };
         self.send(&ClientMessage::Report(report)).await
     }

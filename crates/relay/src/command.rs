@@ -197,6 +197,32 @@ pub enum Command {
         /// Which layers will come; none: sound only.
         layers: Layers,
     },
+    /// Should the stream's parent fall silent, take it from this one as well, without waiting for an order. `None`: from
+    /// nobody.
+    Backup {
+        /// Which room.
+        room: Room,
+        /// Which stream.
+        stream: Stream,
+        /// Who would deliver.
+        parent: Option<Node>,
+        /// Which layers would come; none: sound only.
+        layers: Layers,
+    },
+    /// Send a stream on to `child` from when it asks for it, and not before. Ends with [`Command::Release`]; an edge that
+    /// has begun goes on under [`Command::Feed`].
+    StandBy {
+        /// Which room.
+        room: Room,
+        /// Which stream.
+        stream: Stream,
+        /// To whom.
+        child: Node,
+        /// Which layers; none: sound only.
+        layers: Layers,
+        /// What the edge may carry, bit/s.
+        rate_bps: u64,
+    },
     /// The stream has ended, or the relay has no part in it any more.
     Forget {
         /// Which room.
@@ -218,6 +244,8 @@ impl Command {
             | Command::Feed { room, .. }
             | Command::Release { room, .. }
             | Command::Parent { room, .. }
+            | Command::Backup { room, .. }
+            | Command::StandBy { room, .. }
             | Command::Forget { room, .. } => room,
         }
     }

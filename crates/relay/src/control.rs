@@ -34,6 +34,8 @@ pub(crate) enum Control {
     },
     /// Child to parent: start now; I have these already.
     Take { s: Stream, have: Vec<Have> },
+    /// Child to who stands by: I am served elsewhere, stop.
+    Drop { s: Stream },
     /// Child to parent: a key frame of this layer, please.
     Key { s: Stream, l: u8 },
     /// Child to parent: these frames did not come.
@@ -80,6 +82,7 @@ impl Control {
                 text.push_str("]}");
                 text
             }
+            Control::Drop { s } => format!(r#"{{"t":"drop","s":{}}}"#, s.0),
             Control::Key { s, l } => format!(r#"{{"t":"key","s":{},"l":{l}}}"#, s.0),
             Control::Need { s, l, n } => {
                 format!(r#"{{"t":"need","s":{},"l":{l},"n":[{}]}}"#, s.0, list(n))
@@ -120,6 +123,7 @@ pub(crate) fn parse(text: &str) -> Result<Control, Refused> {
     match t.as_str() {
         "hb" => beat(&m),
         "take" => take(&m),
+        "drop" => (|| Some(Control::Drop { s: stream(&m)? }))(),
         "key" => (|| {
             Some(Control::Key {
                 s: stream(&m)?,
@@ -263,6 +267,7 @@ mod tests {
                     })
                     .collect(),
             },
+            Control::Drop { s },
             Control::Key { s, l: 3 },
             Control::Need {
                 s,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::Micros;
+use crate::backup::Backup;
 use crate::command::{Layers, Node, Room, Stream};
 use crate::common::{Common, Owner};
 use crate::control::{Control, Have};
@@ -20,8 +21,12 @@ const SMALL_REPLAY: usize = 2;
 /// How soon a queue that holds something is looked at again.
 const LOOK: Micros = 10 * MS;
 
-/// Who delivers at present: the new parent once it has begun, before that the former one if there is one.
+/// Who delivers at present: a backup that stepped in, or the new parent once it has begun, before that the former one if there is one.
 pub(crate) fn source(stream: &StreamState, peers: &BTreeMap<Node, Peer>) -> Option<Node> {
+    let backup = stream.backup.as_ref().and_then(Backup::source);
+    if backup.is_some() {
+        return backup;
+    }
     let parent = stream.parent.as_ref();
     if let Some(parent) = parent.filter(|parent| parent.ready) {
         return Some(parent.node);

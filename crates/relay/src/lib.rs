@@ -16,6 +16,7 @@
 //! case), and an entry in the link's account until its socket has taken the bytes.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod bounds;
 mod command;
 mod common;

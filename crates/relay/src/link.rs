@@ -27,6 +27,8 @@ const PROBE_RTP: Micros = 1_000 * MS;
 const ATTENTIVE: Micros = 500 * MS;
 /// Silence: nothing at all for max(this, srtt + 4 rttvar).
 const SILENCE_MS: f64 = 100.0;
+/// By RTP a backup waits longer: what says that the other end is there comes each 100 to 150 ms, and one may be lost.
+const QUIET_RTP_MS: f64 = 250.0;
 /// And reported when it has lasted so much longer: on a socket a heartbeat stands behind the picture that is on its way,
 /// 250 kB at 1 Mbit/s.
 const SILENCE_REPORT: Micros = 2_000 * MS;
@@ -462,13 +464,28 @@ impl LinkState {
             .min(probed + PROBE_RTP)
     }
 
+    /// When nothing at all will have come for longer than usual: backups begin.
+    pub(crate) fn quiet_at(&self, stood: Micros) -> Micros {
+        let unusual = if self.is_rtp() {
+            QUIET_RTP_MS
+        } else {
+            SILENCE_MS
+        };
+        self.after(unusual, stood)
+    }
+
+    /// When nothing will have come for so long, or for longer than an answer may take.
+    fn after(&self, ms: f64, stood: Micros) -> Micros {
+        let bound = self.rtt.bound(0.0).max(ms);
+        self.heard_at + (bound * MS as f64) as Micros + (stood - self.heard_stood)
+    }
+
     fn silent_at(&self, stood: Micros) -> Micros {
-        let bound = self.rtt.bound(0.0).max(SILENCE_MS);
         let report = if self.is_rtp() {
             SILENCE_REPORT_RTP
         } else {
             SILENCE_REPORT
         };
-        self.heard_at + (bound * MS as f64) as Micros + report + (stood - self.heard_stood)
+        self.after(SILENCE_MS, stood) + report
     }
 }

@@ -258,6 +258,23 @@ impl Relay {
             } => {
                 room.parent(stream, parent, layers, common, now);
             }
+            Command::Backup {
+                stream,
+                parent,
+                layers,
+                ..
+            } => {
+                room.backup(stream, parent, layers, common, now);
+            }
+            Command::StandBy {
+                stream,
+                child,
+                layers,
+                rate_bps,
+                ..
+            } => {
+                room.stand_by(stream, child, layers, rate_bps, common, now);
+            }
             Command::Forget { stream, .. } => room.forget(stream, common),
         }
     }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use grove_frame::Header;
 
+use crate::backup::Backup;
 use crate::command::{Layers, Node, Room, Stream, Token};
 use crate::common::{Common, Owner, Timer};
 use crate::control::{Control, Have, MAX_NUMBERS};
@@ -49,13 +50,17 @@ pub(crate) struct Peer {
     pub expected_by: Option<Micros>,
     /// The link was open once.
     pub was_up: bool,
+    /// It delivers a stream that has a backup: its first silence is noted at once.
+    pub guarded: bool,
+    /// It fell silent, and backups stepped in.
+    pub quiet: bool,
     attaches: Bucket,
     pub fitted: Fitted,
     pub timer: Timer,
 }
 
 impl Peer {
-    fn new(now: Micros) -> Self {
+    pub(crate) fn new(now: Micros) -> Self {
         Self {
             token: None,
             link: None,
@@ -63,6 +68,8 @@ impl Peer {
             takes: BTreeMap::new(),
             expected_by: None,
             was_up: false,
+            guarded: false,
+            quiet: false,
             attaches: Bucket::new(ATTACHES_PER_S, ATTACH_BURST, now),
             fitted: Fitted::default(),
             timer: Timer::default(),
@@ -191,6 +198,7 @@ impl RoomState {
             room: self.id,
             peer: node,
         });
+        self.heard_again(node, common, now);
         self.wake_peer(node, now, Reason::Link, common);
         for stream in self.streams.values_mut() {
             if let Some(parent) = stream.parent_mut(node) {
@@ -226,10 +234,11 @@ impl RoomState {
     }
 
     /// Something authentic came on the peer's link, if no message.
-    pub(crate) fn heard(&mut self, node: Node, common: &Common, now: Micros) {
+    pub(crate) fn heard(&mut self, node: Node, common: &mut Common, now: Micros) {
         let peer = self.peers.get_mut(&node);
         if let Some(link) = peer.and_then(|peer| peer.link.as_mut()) {
             link.alive(common, now);
+            self.heard_again(node, common, now);
         }
     }
 
@@ -270,6 +279,7 @@ impl RoomState {
             peer.expected_by = Some(back);
             self.wake_peer(node, back, Reason::Expected, common);
         }
+        self.fell_quiet(node, common, now);
     }
 
     // --- orders about streams ---
@@ -299,6 +309,9 @@ impl RoomState {
         });
         edge.layers = layers;
         edge.lane.set_rate(rate_bps, now);
+        if std::mem::take(&mut edge.stands_by) {
+            edge.since = now;
+        }
         if let Err(at) = stream.children.binary_search(&child) {
             stream.children.insert(at, child);
         }
@@ -343,6 +356,12 @@ impl RoomState {
             .or_insert_with(|| StreamState::new(key, now));
         stream.expected = layers;
         if stream.parent.as_ref().map(|parent| parent.node) != Some(node) {
+            if self.ratify(key, node, common, now) {
+                return;
+            }
+            let Some(stream) = self.streams.get_mut(&key) else {
+                return;
+            };
             let former = stream.parent.take();
             if stream.previous.is_none() || former.as_ref().is_some_and(|parent| parent.ready) {
                 stream.previous = former;
@@ -361,8 +380,16 @@ impl RoomState {
             for gaps in stream.video.iter_mut().flatten() {
                 gaps.reparent(now);
             }
+            self.guard(node, common, now);
             self.take(key, common, now);
-        } else if let Some(parent) = stream.parent.as_mut().filter(|parent| parent.ready) {
+            self.wake_stream(key, now, Reason::Stream, common);
+            return;
+        }
+        self.confirm(key, node, common, now);
+        let Some(stream) = self.streams.get_mut(&key) else {
+            return;
+        };
+        if let Some(parent) = stream.parent.as_mut().filter(|parent| parent.ready) {
             if self
                 .peers
                 .get(&node)
@@ -429,6 +456,7 @@ impl RoomState {
             return;
         };
         link.frame_came(sealed.len(), common, now);
+        self.heard_again(from, common, now);
         let counters = &mut common.counters;
         if sealed.len() > MAX_FRAME_BYTES {
             counters.oversized += 1;
@@ -526,12 +554,22 @@ impl RoomState {
             .is_some_and(|parent| parent.node == from)
         {
             stream.previous_until = Some(now + GRACE);
+            if let Some(backup) = &mut stream.backup {
+                backup.yields(now);
+            }
         }
-        common.event(Event::Ready {
-            room: self.id,
-            stream: key,
-            parent: from,
-        });
+        // Of a backup nobody waits to hear; an order that makes it the parent does.
+        if stream
+            .backup
+            .as_ref()
+            .is_none_or(|backup| backup.brings(from).is_none())
+        {
+            common.event(Event::Ready {
+                room: self.id,
+                stream: key,
+                parent: from,
+            });
+        }
         self.wake_stream(key, now, Reason::Stream, common);
     }
 
@@ -549,7 +587,7 @@ impl RoomState {
             let pictures = peer
                 .edges
                 .iter()
-                .filter(|(_, edge)| !edge.layers.is_empty());
+                .filter(|(_, edge)| !edge.layers.is_empty() && !edge.is_idle());
             let mut order: Vec<_> = pictures
                 .map(|(&key, edge)| {
                     let stream = self.streams.get(&key);
@@ -583,6 +621,9 @@ impl RoomState {
                     continue;
                 };
                 let held = edge.held.take();
+                if edge.is_idle() {
+                    continue;
+                }
                 let layers = stream.choose(edge.layers, edge.ceiling());
                 let more = stream.bps_of(layers, now);
                 let cost = more - stream.bps_of(edge.lane.gate.layers(), now);
@@ -608,14 +649,19 @@ impl RoomState {
         let Some(stream) = self.streams.get_mut(&key) else {
             return;
         };
-        let have = match &stream.parent {
-            Some(parent) if !parent.taken => stream.have(),
-            _ => return,
-        };
-        if let Some(parent) = &mut stream.parent
-            && let Some(peer) = self.peers.get_mut(&parent.node)
-        {
-            parent.taken = peer.control(&Control::Take { s: key, have }, common, now);
+        let backup = stream.backup.as_ref().and_then(Backup::serving);
+        let waits = |parent: Option<&Parent>| parent.is_some_and(|parent| !parent.taken);
+        if !waits(stream.parent.as_ref()) && !waits(backup) {
+            return;
+        }
+        let have = stream.have();
+        let backup = stream.backup.as_mut().and_then(Backup::serving_mut);
+        let parents = [stream.parent.as_mut(), backup].into_iter().flatten();
+        for parent in parents.filter(|parent| !parent.taken) {
+            if let Some(peer) = self.peers.get_mut(&parent.node) {
+                let have = have.clone();
+                parent.taken = peer.control(&Control::Take { s: key, have }, common, now);
+            }
         }
     }
 

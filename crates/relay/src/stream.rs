@@ -3,6 +3,7 @@
 use grove_frame::{Header, Kind};
 
 use crate::Micros;
+use crate::backup::Backup;
 use crate::command::{Layers, Node, Stream};
 use crate::common::Timer;
 use crate::control::Have;
@@ -52,6 +53,8 @@ pub(crate) struct Edge {
     /// The child has asked to begin (`take`), or we stopped waiting for that.
     pub started: bool,
     pub since: Micros,
+    /// It begins when the child asks, and not by itself: for when the child's parent falls silent.
+    pub stands_by: bool,
     /// The highest layer for which the link's estimated rate has room. `None`: as many as there are.
     pub fits: Option<u8>,
     /// Since then.
@@ -74,6 +77,7 @@ impl Edge {
             lane,
             started: false,
             since: now,
+            stands_by: false,
             fits: None,
             fitted_at: 0,
             fit_again: FIT_AGAIN,
@@ -82,6 +86,11 @@ impl Edge {
             begun: false,
             budget: Bucket::new(KEYS_PER_S, KEY_BURST, now),
         }
+    }
+
+    /// It stands by, and nobody has asked for it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.stands_by && !self.started
     }
 
     /// The highest layer that may go out.
@@ -149,6 +158,8 @@ pub(crate) struct StreamState {
     pub previous: Option<Parent>,
     /// Until when the former parent is heard, once the new one has delivered.
     pub previous_until: Option<Micros>,
+    /// Who takes the parent's place while that is silent.
+    pub backup: Option<Backup>,
     /// The layers that the order says will come.
     pub expected: Layers,
     pub ring: Ring,
@@ -174,7 +185,8 @@ pub(crate) struct StreamState {
     pub choose_at: Option<Micros>,
     pub timer: Timer,
     seen: [Option<Seen>; Layers::MAX as usize],
-    given: Option<Layers>,
+    /// What the parent says that it sends.
+    pub given: Option<Layers>,
 }
 
 impl StreamState {
@@ -184,6 +196,7 @@ impl StreamState {
             parent: None,
             previous: None,
             previous_until: None,
+            backup: None,
             expected: Layers::NONE,
             ring: Ring::default(),
             video: Default::default(),
@@ -208,7 +221,8 @@ impl StreamState {
 
     /// May this peer deliver frames of the stream now?
     pub(crate) fn may_deliver(&self, peer: Node) -> bool {
-        [&self.parent, &self.previous]
+        let backup = self.backup.as_ref().and_then(Backup::serving);
+        [self.parent.as_ref(), self.previous.as_ref(), backup]
             .into_iter()
             .flatten()
             .any(|parent| parent.node == peer)
@@ -386,7 +400,8 @@ impl StreamState {
                     u64::from(header.number) + u64::from(NEAR) > highest.into()
                 });
         }
-        let expected = self.expected;
+        let backup = self.backup.as_ref().and_then(|one| one.brings(peer));
+        let expected = backup.unwrap_or(self.expected);
         self.parent_mut(peer).is_some_and(|parent| {
             let since = *parent.first_audio.get_or_insert(now);
             expected.is_empty() || now - since >= AUDIO_READY
@@ -394,7 +409,8 @@ impl StreamState {
     }
 
     pub(crate) fn parent_mut(&mut self, peer: Node) -> Option<&mut Parent> {
-        [&mut self.parent, &mut self.previous]
+        let backup = self.backup.as_mut().and_then(Backup::serving_mut);
+        [self.parent.as_mut(), self.previous.as_mut(), backup]
             .into_iter()
             .flatten()
             .find(|parent| parent.node == peer)

@@ -29,12 +29,19 @@ impl RoomState {
         else {
             return;
         };
-        let Heard::Message(message) = link.text_came(text, common, now) else {
+        let heard = link.text_came(text, common, now);
+        self.heard_again(from, common, now);
+        let Heard::Message(message) = heard else {
             return;
         };
         match message {
             Control::Beat { .. } => {}
             Control::Take { s, have } => self.took(from, s, have, common, now),
+            Control::Drop { s } => {
+                if !self.dropped(from, s, now) {
+                    common.counters.misplaced += 1;
+                }
+            }
             Control::Key { s, l } => {
                 if let Some(edge) = self.edge(from, s, l, common)
                     && edge.may_ask_key(now)
@@ -110,6 +117,7 @@ impl RoomState {
             .get_mut(&from)
             .and_then(|peer| peer.edges.get_mut(&key));
         let edge = edge
+            .filter(|edge| !edge.is_idle())
             .filter(|edge| edge.layers.contains(layer) || edge.lane.gate.layers().contains(layer));
         if edge.is_none() {
             common.counters.misplaced += 1;

@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::Micros;
+use crate::backup::Backup;
 use crate::command::{Layers, Node, Stream};
 use crate::common::{Common, Owner};
 use crate::control::{Control, MAX_NUMBERS};
@@ -57,6 +58,7 @@ impl StreamState {
                 self.previous_until.filter(|_| self.previous.is_some()),
                 Reason::Stream,
             ),
+            (self.backup.as_ref().and_then(Backup::until), Reason::Stream),
         ]
         .into_iter()
         .filter_map(|(at, why)| Some((at?, why)))
@@ -89,7 +91,8 @@ impl RoomState {
         let next = match &peer.link {
             None => peer.expected_by.map(|at| (at, Reason::Expected)),
             Some(link) => {
-                let lanes = peer.edges.values().filter_map(|edge| {
+                let busy = peer.edges.values().filter(|edge| !edge.is_idle());
+                let lanes = busy.filter_map(|edge| {
                     if edge.started {
                         edge.lane.next(now)
                     } else {
@@ -101,7 +104,11 @@ impl RoomState {
                     .chain(stands)
                     .min()
                     .map(|at| (at.max(now + LOOK), Reason::Lane));
-                let life = link.next(common.stood, now).max(now + MS);
+                let quiet = link.quiet_at(common.stood);
+                let noted = !peer.guarded || peer.quiet;
+                let life = link.next(common.stood, now);
+                let life = if noted { life } else { life.min(quiet) };
+                let life = life.max(now + MS);
                 Some(lane.map_or((life, Reason::Link), |lane| lane.min((life, Reason::Link))))
             }
         };
@@ -114,19 +121,24 @@ impl RoomState {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
-        let lost = match &mut peer.link {
+        let (quiet, lost) = match &mut peer.link {
             Some(link) => {
                 link.beat(common, now);
-                link.fell_silent(common, now)
+                let quiet = peer.guarded && now >= link.quiet_at(common.stood);
+                (quiet, link.fell_silent(common, now))
             }
-            None => peer.expected_by.take_if(|at| *at <= now).is_some(),
+            None => {
+                let lost = peer.expected_by.take_if(|at| *at <= now).is_some();
+                (peer.guarded && peer.was_up, lost)
+            }
         };
+        let was_up = peer.was_up;
+        if quiet {
+            self.fell_quiet(node, common, now);
+        }
         if lost {
-            let why = if peer.was_up {
-                Lost::Silent
-            } else {
-                Lost::Never
-            };
+            self.was_reported(node);
+            let why = if was_up { Lost::Silent } else { Lost::Never };
             common.event(Event::Lost {
                 room: self.id,
                 peer: node,
@@ -164,7 +176,7 @@ impl RoomState {
                 continue;
             };
             if !edge.started {
-                if now - edge.since >= TAKE_WAIT {
+                if !edge.stands_by && now - edge.since >= TAKE_WAIT {
                     edge.since = now;
                     if edge.may_begin(now) {
                         let have = peer.takes.get(&key).cloned().unwrap_or_default();
@@ -208,6 +220,10 @@ impl RoomState {
         }
         stream.ring.expire(now);
         let choose = stream.choose_at.is_some_and(|at| now >= at);
+        let until = stream.backup.as_ref().and_then(Backup::until);
+        if until.is_some_and(|until| now >= until) {
+            self.excuse(key, common, now);
+        }
         self.take(key, common, now);
         self.repair(key, common, now);
         if choose {
@@ -307,9 +323,10 @@ impl RoomState {
             let Some(parent) = stream.parent.as_ref().filter(|parent| parent.ready) else {
                 continue;
             };
+            let backup = stream.backup.as_ref().and_then(Backup::source);
             report.edges.push(EdgeReport {
                 stream: key,
-                parent: parent.node,
+                parent: backup.unwrap_or(parent.node),
                 bps: stream.rate.bps(now).try_into().unwrap_or(u32::MAX),
                 delay_ms: stream.delay.ms() as f32,
                 layer: stream.alive().top(),
@@ -346,7 +363,8 @@ impl Fitted {
         streams: &BTreeMap<Stream, StreamState>,
         now: Micros,
     ) -> bool {
-        let layers = edges.iter().map(|(&key, edge)| {
+        let busy = edges.iter().filter(|(_, edge)| !edge.is_idle());
+        let layers = busy.map(|(&key, edge)| {
             let comes = streams.get(&key).map_or(Layers::NONE, StreamState::alive);
             (key, edge.layers, comes)
         });
@@ -371,15 +389,15 @@ fn fit(
     bps: u64,
     now: Micros,
 ) -> Vec<Stream> {
-    let sound: u64 = edges
-        .keys()
-        .filter_map(|key| Some(streams.get_mut(key)?.sound.bps(now)))
+    let busy = edges.iter().filter(|(_, edge)| !edge.is_idle());
+    let sound: u64 = busy
+        .filter_map(|(key, _)| Some(streams.get_mut(key)?.sound.bps(now)))
         .sum();
     let talkers = edges.len().min(TALKERS);
     let mut room = bps as f64 - (sound as f64).max(SOUND_BPS * talkers as f64);
     // What each would take, by the highest layer that it may have.
     let mut wishes = Vec::new();
-    for (&key, edge) in edges.iter() {
+    for (&key, edge) in edges.iter().filter(|(_, edge)| !edge.is_idle()) {
         let Some((stream, top)) = streams.get_mut(&key).zip(edge.layers.top()) else {
             continue;
         };

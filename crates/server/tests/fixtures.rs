@@ -45,6 +45,13 @@ fn report() -> Report {
             delay_ms: 40.0,
             layer: Some(1),
         }],
+        hidden: Some(false),
+        battery: Some(Battery {
+            charging: false,
+            level: 0.75,
+        }),
+        metered: Some(false),
+        passes_on: Some(true),
     }
 }
 
@@ -173,6 +180,22 @@ fn orders() -> Orders {
                 layers: vec![],
                 reason: EdgeReason::NoCapacity,
             },
+            Order::Backup {
+                stream: STREAM,
+                parent: Some(6),
+                layers: vec![0],
+            },
+            Order::Backup {
+                stream: STREAM,
+                parent: None,
+                layers: vec![],
+            },
+            Order::StandBy {
+                stream: STREAM,
+                child: 6,
+                layers: vec![0],
+                rate_bps: 182_000,
+            },
             Order::Release {
                 stream: STREAM,
                 child,
@@ -209,6 +232,7 @@ fn servers() -> Vec<ServerMessage> {
     let edge = TreeEdge {
         parent: 3,
         child: 4,
+        backup: Some(6),
         level: 1,
         layer: Some(1),
         live: true,

@@ -66,6 +66,30 @@ pub enum Reason {
     Unreachable,
 }
 
+/// Somebody else stands by for a receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackupChange {
+    /// The tree.
+    pub stream: StreamId,
+    /// The receiver.
+    pub child: NodeId,
+    /// Who stood by until now.
+    pub old: Option<NodeId>,
+    /// Who stands by from now on; `None`: nobody can, or need.
+    pub new: Option<Backup>,
+}
+
+/// Who takes a parent's place at once should it fall silent, and what is reserved there for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backup {
+    /// The node that stands by.
+    pub parent: NodeId,
+    /// Video layers that it would send: the lowest, or none where the receiver gets sound only.
+    pub layers: Layers,
+    /// What that takes, bit/s: the audio and the layer.
+    pub rate: u32,
+}
+
 /// A tree as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeView {

@@ -18,10 +18,10 @@ mod fact;
 mod layers;
 mod plan;
 
-pub use change::{Edge, EdgeChange, EdgeView, Reason, TreeView};
+pub use change::{Backup, BackupChange, Edge, EdgeChange, EdgeView, Reason, TreeView};
 pub use fact::{Fact, Kind, NodeFacts, Policy, Rates};
 pub use layers::Layers;
-pub use plan::{AVOID_MS, DEPTH_CAP, HOLD_MS, Plan, RETRY_MS};
+pub use plan::{AVOID_MS, DEPTH_CAP, EXTRA_LINKS, HOLD_MS, Plan, RETRY_MS};
 
 /// A node, by the caller's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -117,6 +117,8 @@ export interface Sending {
   audioLevel: number;
   /** Passing on other people's streams. */
   forwarding: { people: number; bps: number };
+  /** ... may happen here. After `setPassesOn(false)` it ends when others have taken over, within a second or two. */
+  passesOn: boolean;
 }
 
 export interface Room {
@@ -127,6 +129,8 @@ export interface Room {
   setCamera(track: MediaStreamTrack | null): Promise<void>;
   setMuted(muted: boolean): void;
   setHand(raised: boolean): void;
+  /** Whether other people's streams may pass through this device; at first they may. */
+  setPassesOn(on: boolean): void;
   /** Draw a stream on a canvas that nobody else has taken control of. Call `close` before dropping the canvas. */
   attach(stream: StreamRef, canvas: HTMLCanvasElement): View;
   sendChat(text: string): void;

@@ -189,6 +189,10 @@ class JoinedRoom implements Room, Diagnosis {
     this.#session.setPresence({ hand: raised });
   }
 
+  setPassesOn(on: boolean): void {
+    this.#session.setPassesOn(on);
+  }
+
   attach(stream: StreamRef, canvas: HTMLCanvasElement): View {
     return this.#views.attach(stream, canvas);
   }

@@ -334,6 +334,28 @@ impl Peer {
                 layers: set(layers),
                 rate_bps: (*rate_bps).into(),
             }),
+            Order::StandBy {
+                stream,
+                child,
+                layers,
+                rate_bps,
+            } => self.core.command(Command::StandBy {
+                room,
+                stream: number(*stream),
+                child: *child,
+                layers: set(layers),
+                rate_bps: (*rate_bps).into(),
+            }),
+            Order::Backup {
+                stream,
+                parent,
+                layers,
+            } => self.core.command(Command::Backup {
+                room,
+                stream: number(*stream),
+                parent: *parent,
+                layers: set(layers),
+            }),
             Order::Release { stream, child } => self.core.command(Command::Release {
                 room,
                 stream: number(*stream),
@@ -433,6 +455,7 @@ impl Peer {
                     uplink_bps: Some(self.setup.uplink_bps),
                     links: links.collect(),
                     edges: edges.collect(),
+                    ..Report::default()
                 })
             }
             _ => return Ok(()),

@@ -140,7 +140,9 @@ impl Port {
                 });
             }
             Command::Leave { room } => self.remove_pending(relay, now, |key, _| key.0 == room),
-            Command::Feed { room, child, .. } | Command::Release { room, child, .. } => {
+            Command::Feed { room, child, .. }
+            | Command::StandBy { room, child, .. }
+            | Command::Release { room, child, .. } => {
                 self.demand((room, child), relay);
             }
             Command::Forget { room, .. } => {
@@ -150,7 +152,10 @@ impl Port {
                     self.demand_of(key, relay);
                 }
             }
-            Command::Enter { .. } | Command::Offer { .. } | Command::Parent { .. } => {}
+            Command::Enter { .. }
+            | Command::Offer { .. }
+            | Command::Parent { .. }
+            | Command::Backup { .. } => {}
         }
     }
 

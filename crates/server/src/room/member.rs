@@ -5,6 +5,7 @@
 
 use super::ConnectionId;
 use super::relay::Pace;
+use super::willing::Willing;
 use crate::signal::message::{
     Join, Node, Participant, Policy, Presence, Publication, ServerMessage,
 };
@@ -62,6 +63,10 @@ pub struct Member {
     pub watches_trees: bool,
     /// What the planner was told last, bit/s.
     pub uplink: u64,
+    /// Does it forward for others?
+    pub willing: Willing,
+    /// It would rather not, and the others can do without it.
+    pub spared: bool,
     /// Of its offers to the relay.
     pub pace: Pace,
     kept: VecDeque<ServerMessage>,
@@ -96,6 +101,8 @@ impl Member {
             leaving: false,
             watches_trees: false,
             uplink,
+            willing: Willing::default(),
+            spared: false,
             pace: Pace::default(),
             kept: VecDeque::new(),
             kept_bytes: 0,

@@ -9,6 +9,7 @@ pub mod registry;
 pub mod relay;
 pub mod state;
 pub mod task;
+pub mod willing;
 pub mod wiring;
 
 use crate::signal::close::Close;

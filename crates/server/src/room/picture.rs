@@ -121,6 +121,7 @@ impl Picture {
             TreeEdge {
                 parent,
                 child,
+                backup: wiring.backup_of(wiring::stream_id(stream), child),
                 level: view.level,
                 layer: wiring::layer_list(view.edge.layers).last().copied(),
                 live: view.ready,

@@ -175,6 +175,28 @@ impl Orders {
                 parent,
                 layers: layer_set(&layers),
             },
+            Order::Backup {
+                stream,
+                parent,
+                layers,
+            } => Command::Backup {
+                room,
+                stream: Stream::new(stream.node, stream.stream),
+                parent,
+                layers: layer_set(&layers),
+            },
+            Order::StandBy {
+                stream,
+                child,
+                layers,
+                rate_bps,
+            } => Command::StandBy {
+                room,
+                stream: Stream::new(stream.node, stream.stream),
+                child,
+                layers: layer_set(&layers),
+                rate_bps: rate_bps.into(),
+            },
         });
     }
 
@@ -209,6 +231,7 @@ pub fn report(report: &grove_relay::Report) -> Report {
         uplink_bps: None,
         links: report.links.iter().map(link).collect(),
         edges: report.edges.iter().map(edge).collect(),
+        ..Report::default()
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod hear;
 mod relay;
+mod reluctant;
 mod tell;
 
 use super::chat::History;
@@ -21,12 +22,14 @@ use crate::signal::close::Close;
 use crate::signal::message::{
     ErrorCode, Join, Joined, LeftReason, Node, Orders, Participant, Policy, ServerMessage, VERSION,
 };
-use grove_tree::{EdgeChange, Fact, Kind, Millis, NodeFacts, Plan};
+use grove_tree::{EdgeChange, Fact, Kind, Millis, NodeFacts, Plan, Reason};
 use relay::Standing;
 use std::collections::{BTreeMap, HashMap};
 
 /// A neighbour's word that somebody fell silent counts this long when the socket breaks after it.
 const SILENCE_COUNTS: Millis = 5_000;
+/// Backups are named so long after something happened: what comes at once is looked at together.
+const BACKUPS_AFTER: Millis = 100;
 /// What any uplink is believed to be within, bit/s.
 const UPLINKS: std::ops::RangeInclusive<u64> = 64_000..=10_000_000_000;
 
@@ -39,6 +42,12 @@ pub struct Room {
     /// When it last dropped the room by a fault, and when it is asked in after that.
     relay_fault: Option<Millis>,
     relay_due: Option<Millis>,
+    /// When backups are named anew.
+    backups_due: Option<Millis>,
+    /// Somebody got nothing, or no pictures, since the last look.
+    wanting: bool,
+    /// When those who would rather not forward, and have to, are looked at again.
+    reluctant_due: Option<Millis>,
     unix_ms: u64,
     plan: Plan,
     members: BTreeMap<Node, Member>,
@@ -77,6 +86,9 @@ impl Room {
             relay: Standing::Out,
             relay_fault: None,
             relay_due: None,
+            backups_due: None,
+            wanting: false,
+            reluctant_due: None,
             unix_ms,
             members: BTreeMap::new(),
             connections: HashMap::new(),
@@ -143,6 +155,10 @@ impl Room {
         }
         self.handle_relay_due(now);
         self.handle_doubts(now);
+        self.handle_reluctant(now);
+        if self.backups_due.is_some_and(|due| due <= now) {
+            self.renew_backups(now);
+        }
         self.wiring.handle_timeout(now);
         self.finish(now)
     }
@@ -166,6 +182,8 @@ impl Room {
             empty,
             picture,
             self.relay_due,
+            self.backups_due,
+            self.reluctant_due,
             self.doubted.values().copied().min(),
             self.plan.poll_timeout(),
             self.wiring.poll_timeout(),
@@ -367,6 +385,7 @@ impl Room {
         }
         self.doubted.remove(&node);
         self.refused.remove(&node);
+        self.renew_backups(now);
         self.wiring.remove(node, now);
         self.picture.remove(node);
         if self.members.is_empty() {
@@ -403,6 +422,7 @@ impl Room {
 
     /// Ends what is due, and hands out what has gathered.
     fn finish(&mut self, now: Millis) -> Vec<Output> {
+        self.press_if_wanting(now);
         let gone =
             |member: &&Member| member.leaving && !self.wiring.is_retiring(member.participant.node);
         let gone: Vec<Node> = self
@@ -446,7 +466,7 @@ impl Room {
             let facts = NodeFacts {
                 kind: Kind::Participant,
                 uplink: member.uplink,
-                forwards: capabilities.forward,
+                forwards: capabilities.forward && !member.willing.refuses() && !member.spared,
                 slots: self.settings.slots,
             };
             self.fact(Fact::Node(wiring::node_id(node), facts), now);
@@ -459,6 +479,15 @@ impl Room {
     }
 
     fn obey(&mut self, changes: &[EdgeChange], now: Millis) {
+        self.backups_due.get_or_insert(now + BACKUPS_AFTER);
+        let goes_without = |change: &EdgeChange| match change.reason {
+            Reason::NoCapacity | Reason::Unreachable => true,
+            Reason::Joined | Reason::Capacity => {
+                change.new.is_some_and(|edge| edge.layers.is_empty())
+            }
+            _ => false,
+        };
+        self.wanting |= changes.iter().any(goes_without);
         if changes.is_empty() {
             return;
         }
@@ -471,6 +500,16 @@ impl Room {
             if let Some(reason) = wiring::reason(change.reason) {
                 self.outputs.push(Output::Moved { reason });
             }
+        }
+    }
+
+    /// Names who stands by for whom. Ahead of whatever ends a link or a node: nobody stands by there any more.
+    fn renew_backups(&mut self, now: Millis) {
+        self.backups_due = None;
+        let changes = self.plan.renew_backups();
+        if !changes.is_empty() {
+            self.wiring.handle_backups(&changes, now);
+            self.picture.handle_change();
         }
     }
 

@@ -8,7 +8,7 @@
 use super::relay::{self, RELAY};
 use crate::signal::message::{EdgeReason, Node, Order, RelayLink, StreamRef};
 use grove_relay::{Command, Token};
-use grove_tree::{Edge, EdgeChange, Layers, Millis, NodeId, Reason, StreamId};
+use grove_tree::{BackupChange, Edge, EdgeChange, Layers, Millis, NodeId, Reason, StreamId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An old parent goes on feeding at most this long after a new one was ordered: long enough for a link to come up in
@@ -45,6 +45,14 @@ struct Wire {
     reason: EdgeReason,
 }
 
+/// Who takes the parent's place at once should it fall silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Backup {
+    parent: Node,
+    layers: Layers,
+    rate: u32,
+}
+
 /// An edge that is fed although the plan has it no more.
 #[derive(Debug, Clone, Copy)]
 struct Retiring {
@@ -61,6 +69,7 @@ pub struct Wiring {
     edges: BTreeMap<(StreamId, Node), Wire>,
     unserved: BTreeMap<(StreamId, Node), EdgeReason>,
     retiring: BTreeMap<(StreamId, Node, Node), Retiring>,
+    backups: BTreeMap<(StreamId, Node), Backup>,
     orders: BTreeMap<Node, Vec<Order>>,
     /// Streams that the relay was told a parent of.
     relayed: BTreeSet<StreamId>,
@@ -111,7 +120,11 @@ impl Wiring {
             if let Some(was) = was {
                 self.release(stream, child, was.edge);
             }
+            let backup = self.backups.remove(&(stream, child));
             self.end_overlap(stream, child);
+            if let Some(backup) = backup {
+                self.stand_down(stream, child, backup);
+            }
             if child == RELAY {
                 return;
             }
@@ -162,6 +175,43 @@ impl Wiring {
         }
         if waited || same.is_none_or(|was| was.layers != edge.layers) {
             self.order(child, parent_order(stream, Some(edge), why));
+        }
+    }
+
+    /// Obeys the plan in who stands by for whom.
+    pub fn handle_backups(&mut self, changes: &[BackupChange], now: Millis) {
+        for change in changes {
+            let (stream, child) = (change.stream, node(change.child));
+            let new = change.new.map(|backup| Backup {
+                parent: node(backup.parent),
+                layers: backup.layers,
+                rate: backup.rate,
+            });
+            let old = match new {
+                Some(new) => self.backups.insert((stream, child), new),
+                None => self.backups.remove(&(stream, child)),
+            };
+            if let Some(old) = old.filter(|old| new.is_none_or(|new| new.parent != old.parent)) {
+                self.stand_down(stream, child, old);
+            }
+            if let Some(new) = new {
+                self.link(new.parent, child, now);
+                if !self.retiring.contains_key(&(stream, child, new.parent)) {
+                    self.order(new.parent, stand_by_order(stream, child, new));
+                }
+            }
+            self.order(child, backup_order(stream, new));
+        }
+        self.settle(now);
+    }
+
+    /// A backup is one no more. Where it has become the parent, or still is for a moment, it goes on.
+    fn stand_down(&mut self, stream: StreamId, child: Node, old: Backup) {
+        let feeds = self.parent_of(stream, child) == Some(old.parent)
+            || self.retiring.contains_key(&(stream, child, old.parent));
+        if !feeds {
+            let stream = stream_ref(stream);
+            self.order(old.parent, Order::Release { stream, child });
         }
     }
 
@@ -226,6 +276,8 @@ impl Wiring {
         self.edges
             .retain(|(_, child), wire| *child != gone && node(wire.edge.parent) != gone);
         self.unserved.retain(|(_, child), _| *child != gone);
+        self.backups
+            .retain(|(_, child), backup| *child != gone && backup.parent != gone);
         self.retiring
             .retain(|&(_, child, parent), _| child != gone && parent != gone);
         let links = self.links.keys().filter(|(a, b)| *a == gone || *b == gone);
@@ -243,11 +295,8 @@ impl Wiring {
     /// Ends overlaps and links whose time has come.
     pub fn handle_timeout(&mut self, now: Millis) {
         let over = self.retiring.iter().filter(|(_, old)| old.until <= now);
-        for ((stream, child, parent), old) in
-            over.map(|(key, old)| (*key, *old)).collect::<Vec<_>>()
-        {
-            self.retiring.remove(&(stream, child, parent));
-            self.release(stream, child, old.edge);
+        for (key, old) in over.map(|(key, old)| (*key, *old)).collect::<Vec<_>>() {
+            self.retire(key, old);
         }
         self.settle(now);
         let idle = self
@@ -301,14 +350,22 @@ impl Wiring {
         let feeds = feeds.map(|(&(stream, child), wire)| feed_order(stream, child, wire.edge));
         let retiring = self.retiring.iter().filter(|(key, _)| key.2 == me);
         let retiring = retiring.map(|(key, old)| feed_order(key.0, key.1, old.edge));
+        let backs = self.backups.iter().filter(|(key, backup)| {
+            backup.parent == me && !self.retiring.contains_key(&(key.0, key.1, me))
+        });
+        let backs = backs.map(|(&(stream, child), backup)| stand_by_order(stream, child, *backup));
         let parents = self.edges.iter().filter(|((_, child), _)| *child == me);
         let parents = parents.map(|(key, wire)| parent_order(key.0, Some(wire.edge), wire.reason));
         let unserved = self.unserved.iter().filter(|((_, child), _)| *child == me);
         let unserved = unserved.map(|(key, why)| parent_order(key.0, None, *why));
+        let backed = self.backups.iter().filter(|((_, child), _)| *child == me);
+        let backed = backed.map(|(key, backup)| backup_order(key.0, Some(*backup)));
         links
             .chain(feeds)
             .chain(retiring)
+            .chain(backs)
             .chain(parents)
+            .chain(backed)
             .chain(unserved)
             .collect()
     }
@@ -325,6 +382,13 @@ impl Wiring {
         self.edges
             .get(&(stream, child))
             .map(|wire| node(wire.edge.parent))
+    }
+
+    /// Who stands by for `child` in a tree.
+    pub fn backup_of(&self, stream: StreamId, child: Node) -> Option<Node> {
+        self.backups
+            .get(&(stream, child))
+            .map(|backup| backup.parent)
     }
 
     /// Why an edge is as it is.
@@ -384,8 +448,19 @@ impl Wiring {
             .map(|(key, old)| (*key, *old))
             .collect::<Vec<_>>()
         {
-            self.retiring.remove(&key);
-            self.release(stream, child, old.edge);
+            self.retire(key, old);
+        }
+    }
+
+    /// An old edge ends. Whoever fed it may stand by from now on.
+    fn retire(&mut self, key: (StreamId, Node, Node), old: Retiring) {
+        let (stream, child, parent) = key;
+        self.retiring.remove(&key);
+        self.release(stream, child, old.edge);
+        if let Some(&backup) = self.backups.get(&(stream, child))
+            && backup.parent == parent
+        {
+            self.order(parent, stand_by_order(stream, child, backup));
         }
     }
 
@@ -428,7 +503,11 @@ impl Wiring {
             .retiring
             .keys()
             .map(|&(_, child, parent)| pair(child, parent));
-        let used: BTreeSet<Pair> = fed.chain(retiring).collect();
+        let backed = self
+            .backups
+            .iter()
+            .map(|((_, child), backup)| pair(*child, backup.parent));
+        let used: BTreeSet<Pair> = fed.chain(retiring).chain(backed).collect();
         for (pair, link) in &mut self.links {
             link.idle = if used.contains(pair) {
                 None
@@ -492,6 +571,23 @@ fn feed_order(stream: StreamId, child: Node, edge: Edge) -> Order {
         child,
         layers: layer_list(edge.layers),
         rate_bps: edge.rate,
+    }
+}
+
+fn stand_by_order(stream: StreamId, child: Node, backup: Backup) -> Order {
+    Order::StandBy {
+        stream: stream_ref(stream),
+        child,
+        layers: layer_list(backup.layers),
+        rate_bps: backup.rate,
+    }
+}
+
+fn backup_order(stream: StreamId, backup: Option<Backup>) -> Order {
+    Order::Backup {
+        stream: stream_ref(stream),
+        parent: backup.map(|backup| backup.parent),
+        layers: backup.map_or_else(Vec::new, |backup| layer_list(backup.layers)),
     }
 }
 

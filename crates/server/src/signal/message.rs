@@ -492,6 +492,27 @@ pub enum Order {
         /// Why this changed.
         reason: EdgeReason,
     },
+    /// Should the parent of `stream` fall silent, `take` it from this one as well, without asking anybody.
+    Backup {
+        /// Which stream.
+        stream: StreamRef,
+        /// `null`: there is none.
+        parent: Option<Node>,
+        /// Spatial layers to expect from there.
+        layers: Vec<u8>,
+    },
+    /// Be ready to send `stream` to `child`: begin when it says `take`, and never before. Ends with `release`; `feed` makes
+    /// an ordinary edge of it, which goes on if it has begun.
+    StandBy {
+        /// Which stream.
+        stream: StreamRef,
+        /// To whom.
+        child: Node,
+        /// Spatial layers, lowest first; empty = audio only.
+        layers: Vec<u8>,
+        /// What the edge may carry once it has begun, bit/s.
+        rate_bps: u32,
+    },
 }
 
 /// How one participant reaches a relay (`docs/ref/links.md`, Links to a relay).
@@ -588,7 +609,7 @@ pub struct ChatLine {
     pub body: String,
 }
 
-/// Measurements of one node.
+/// Measurements of one node, and how willing it is. What is absent is as it was last said.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
 pub struct Report {
     /// What this node can send in all, bit/s.
@@ -601,6 +622,31 @@ pub struct Report {
     /// What it receives.
     #[serde(default)]
     pub edges: Vec<EdgeReport>,
+    /// Nobody sees its page at present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub hidden: Option<bool>,
+    /// What it runs on, where it knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub battery: Option<Battery>,
+    /// Its bytes are counted or dear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub metered: Option<bool>,
+    /// The person's own switch: false = forwards nothing that is not its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub passes_on: Option<bool>,
+}
+
+/// A battery.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
+pub struct Battery {
+    /// Is it being charged, or full and on mains?
+    pub charging: bool,
+    /// How full, 0..=1.
+    pub level: f32,
 }
 
 /// One link, as seen from the reporting end.
@@ -659,6 +705,10 @@ pub struct TreeEdge {
     pub parent: Node,
     /// To.
     pub child: Node,
+    /// Whom the child takes the stream from should the parent fall silent; absent: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub backup: Option<Node>,
     /// Of the child; the root's is 0.
     pub level: u8,
     /// Highest spatial layer ordered; `null` for audio only.

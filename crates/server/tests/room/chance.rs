@@ -56,6 +56,20 @@ fn why_lost() -> impl Strategy<Value = LostReason> {
     prop_oneof![Just(LostReason::Silent), Just(LostReason::Never)]
 }
 
+fn willing() -> impl Strategy<Value = Report> {
+    let battery = (any::<bool>(), any::<f32>());
+    let battery = battery.prop_map(|(charging, level)| Battery { charging, level });
+    let switch = || prop::option::of(any::<bool>());
+    let all = (switch(), prop::option::of(battery), switch(), switch());
+    all.prop_map(|(hidden, battery, metered, passes_on)| Report {
+        hidden,
+        battery,
+        metered,
+        passes_on,
+        ..Report::default()
+    })
+}
+
 fn message() -> impl Strategy<Value = ClientMessage> {
     let layer = prop_oneof![Just(None), (0..4_u8).prop_map(Some)];
     prop_oneof![
@@ -68,6 +82,7 @@ fn message() -> impl Strategy<Value = ClientMessage> {
         2 => (0..40_000_000_u64).prop_map(|uplink| {
             ClientMessage::Report(Report { uplink_bps: Some(uplink), ..Report::default() })
         }),
+        3 => willing().prop_map(ClientMessage::Report),
         1 => (policy(), prop::option::of(any::<bool>())).prop_map(|(policy, never_relay)| {
             ClientMessage::SetPolicy { policy, never_relay }
         }),

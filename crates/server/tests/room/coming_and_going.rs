@@ -59,7 +59,9 @@ fn whoever_comes_back_in_time_is_the_same_and_gets_everything_again() {
     let mut world = World::new(Policy::Tree { branching: 2 });
     let all: Vec<_> = (0..4).map(|_| world.enter_sending()).collect();
     world.everybody_is_ready();
+    world.pass(1_000);
     let before = world.shadows[&all[1]].clone();
+    assert!(!before.backups.is_empty() && !before.stands_by.is_empty());
     world.cut(all[1]);
     world.pass(GRACE - 1);
     world.take(all[0]);

@@ -1,5 +1,6 @@
 //! Scenarios on the state machine of one room: no sockets, time as a number.
 
+mod backups;
 mod chance;
 mod coming_and_going;
 mod orders;

@@ -222,6 +222,7 @@ fn measurements_that_lie_are_bounded_or_ignored() {
             uplink_bps: Some(u64::MAX),
             links,
             edges,
+            ..Report::default()
         })
     };
     world.say(

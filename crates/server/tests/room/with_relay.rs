@@ -21,6 +21,8 @@ const TICK: u64 = 10;
 const PICTURE: u64 = 30;
 /// Milliseconds from the order of a link between browsers until it carries.
 const NEGOTIATION: u64 = 700;
+/// Milliseconds after which a browser turns to its backup.
+const QUIET: u64 = 100;
 /// Milliseconds after which a browser says that a neighbour is silent.
 const SILENT: u64 = 2_000;
 /// What a browser has at the latest when nothing happens any more.
@@ -46,6 +48,10 @@ struct Call {
     newest: BTreeMap<(Node, StreamRef, u8, u8), (u32, u64)>,
     /// Whose neighbour does not answer, and since when.
     silent: BTreeMap<(Node, Node), u64>,
+    /// Who was told to begin although nobody ordered it to feed: the backup, the stream, the child.
+    taken: BTreeSet<(Node, StreamRef, Node)>,
+    /// What came to whom, by number, where somebody wants to know.
+    log: Vec<(Node, Header, Node)>,
     senders: BTreeSet<Node>,
     beats: u32,
     seed: u64,
@@ -61,6 +67,8 @@ impl Call {
             heard: BTreeMap::new(),
             newest: BTreeMap::new(),
             silent: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            log: Vec::new(),
             senders: BTreeSet::new(),
             beats: 0,
             seed: 1_000,
@@ -217,11 +225,43 @@ impl Call {
         }
         let here: BTreeSet<(Node, Node)> = gone.iter().map(|&(_, me, peer)| (me, peer)).collect();
         self.silent.retain(|pair, _| here.contains(pair));
+        let stands = |host: Node, seat: &(StreamRef, Node)| {
+            let mut all = self.world.shadows.values();
+            let told = all.find(|one| one.node == host);
+            let told = told.is_some_and(|one| one.stands_by.contains_key(seat));
+            told || (host == RELAY && self.world.relay.stands_by.contains_key(seat))
+        };
+        self.taken
+            .retain(|&(host, stream, child)| stands(host, &(stream, child)));
         for (connection, me, peer) in gone {
             let since = *self.silent.entry((me, peer)).or_insert(self.world.now);
+            if self.world.now >= since + QUIET {
+                self.turn_to_backups(connection, me, peer);
+            }
             if self.world.now >= since + SILENT {
                 self.silent.remove(&(me, peer));
                 self.world.lost(connection, peer, LostReason::Silent);
+            }
+        }
+    }
+
+    /// Whatever came from `peer` is taken from the backups.
+    fn turn_to_backups(&mut self, connection: ConnectionId, me: Node, peer: Node) {
+        let shadow = &self.world.shadows[&connection];
+        let orphaned = shadow
+            .parents
+            .iter()
+            .filter(|(_, known)| known.0 == Some(peer));
+        let backups = orphaned.filter_map(|(s, _)| Some((*s, shadow.backups.get(s)?.0)));
+        for (stream, host) in backups.collect::<Vec<_>>() {
+            if !self.taken.insert((host, stream, me)) || host != RELAY {
+                continue;
+            }
+            let key = u32::from(stream.node) * 16 + u32::from(stream.stream);
+            let text = format!(r#"{{"t":"take","s":{key},"have":[]}}"#);
+            if let Some((link, _)) = self.links.get(&me) {
+                let take = Input::Came(Incoming::Text(text));
+                self.relay.handle_input(*link, take, self.world.now * 1_000);
             }
         }
     }
@@ -270,7 +310,9 @@ impl Call {
             stream: h.stream,
         };
         let me = self.connection(node).map(|one| &self.world.shadows[&one]);
-        for ((fed, child), (layers, _)) in me.iter().flat_map(|me| &me.feeds) {
+        let standing = me.iter().flat_map(|me| &me.stands_by);
+        let begun = standing.filter(|((s, child), _)| self.taken.contains(&(node, *s, *child)));
+        for ((fed, child), (layers, _)) in me.iter().flat_map(|me| &me.feeds).chain(begun) {
             if *fed == stream && (h.track == 0 || layers.contains(&h.spatial)) {
                 parcels.push_back(Parcel {
                     from: node,
@@ -344,7 +386,8 @@ impl Call {
         let since = self.pairs.get(&(me.min(from), me.max(from)));
         let up = since.is_some_and(|since| since + NEGOTIATION <= self.world.now);
         let linked = from == RELAY || up;
-        if !linked || (parent != Some(from) && heard != Some(from)) {
+        let backs = self.taken.contains(&(from, stream, me));
+        if !linked || (parent != Some(from) && heard != Some(from) && !backs) {
             return;
         }
         let key = (me, stream, header.track, header.spatial);
@@ -354,6 +397,7 @@ impl Call {
             .is_none_or(|known| known.0 < header.number);
         if new {
             self.newest.insert(key, (header.number, self.world.now));
+            self.log.push((me, header, from));
             self.forward(me, &header, bytes, parcels);
         }
         if parent == Some(from) {
@@ -428,6 +472,86 @@ fn a_watcher_of_a_weak_sender_who_loads_the_page_again_sees_it_again() {
             one = call.reload(one, false, 64_000);
             call.check();
         }
+    }
+}
+
+/// Everybody whose parent was the node that vanishes now, with what it gets from then on for a while: how long it got nothing,
+/// and the numbers that it missed after that.
+fn vanish(call: &mut Call, gone: Node) -> Vec<(Node, StreamRef, u64, usize)> {
+    let connection = call.connection(gone).expect("it is here");
+    let shadows = call.world.shadows.values();
+    let orphans: Vec<(Node, StreamRef, Node)> = shadows
+        .flat_map(|one| {
+            one.parents
+                .iter()
+                .map(move |(stream, known)| (one, stream, known))
+        })
+        .filter(|(_, stream, known)| known.0 == Some(gone) && stream.node != gone)
+        .filter_map(|(one, stream, _)| Some((one.node, *stream, one.backups.get(stream)?.0)))
+        .collect();
+    call.log.clear();
+    let before = call.world.now;
+    call.world.cut(connection);
+    call.pass(4_000);
+    let mut seen = Vec::new();
+    for (child, stream, backup) in orphans {
+        let sound = call.log.iter().filter(|(me, header, _)| {
+            (*me, header.sender, header.track) == (child, stream.node, 0)
+        });
+        let sound: Vec<&(Node, Header, Node)> = sound.collect();
+        let first = sound.first().expect("something came");
+        assert_eq!(first.2, backup, "the first to help is the backup");
+        let numbers: Vec<u32> = sound.iter().map(|one| one.1.number).collect();
+        let missed = numbers
+            .windows(2)
+            .map(|two| two[1] - two[0] - 1)
+            .sum::<u32>();
+        let shadow = &call.world.shadows[&call.connection(child).expect("it is here")];
+        let parent = shadow.parents[&stream].0;
+        assert_eq!(
+            parent,
+            Some(backup),
+            "the server settles on who delivers already"
+        );
+        seen.push((
+            child,
+            stream,
+            first.1.capture_us / 1_000 - before,
+            missed as usize,
+        ));
+    }
+    seen
+}
+
+#[test]
+fn children_of_a_node_that_vanishes_turn_to_their_backups_and_miss_nothing_when_the_server_settles_it()
+ {
+    for (policy, uplink) in [
+        (Policy::Tree { branching: 2 }, 20_000_000),
+        (Policy::Auto, 3_000_000),
+    ] {
+        let mut call = Call::new(policy);
+        call.enter(true, uplink);
+        for _ in 0..6 {
+            call.enter(false, 20_000_000);
+        }
+        call.pass(5_000);
+        call.check();
+        let edges = call.world.edges();
+        let helper = edges
+            .iter()
+            .find(|(parent, _)| *parent != 1 && *parent != RELAY);
+        let helper = helper.expect("somebody helps").0;
+        let seen = vanish(&mut call, helper);
+        assert!(!seen.is_empty(), "{policy:?}");
+        for (child, stream, dark, missed) in seen {
+            assert!(
+                dark <= QUIET + PICTURE + TICK,
+                "{child} got nothing for {dark} ms"
+            );
+            assert_eq!(missed, 0, "{child} missed frames of {stream:?}");
+        }
+        call.check();
     }
 }
 

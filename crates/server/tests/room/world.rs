@@ -113,6 +113,10 @@ pub struct Shadow {
     pub relays: BTreeMap<Node, RelayLink>,
     pub feeds: BTreeMap<(StreamRef, Node), (Vec<u8>, u32)>,
     pub parents: BTreeMap<StreamRef, (Option<Node>, Vec<u8>)>,
+    /// Whom it stands by for, and with what.
+    pub stands_by: BTreeMap<(StreamRef, Node), (Vec<u8>, u32)>,
+    /// Who stands by for it.
+    pub backups: BTreeMap<StreamRef, (Node, Vec<u8>)>,
     /// Streams whose parent is another than before and has yet to deliver.
     pub owes: BTreeSet<StreamRef>,
     pub people: BTreeSet<Node>,
@@ -125,6 +129,8 @@ impl Shadow {
             self.relays.clear();
             self.feeds.clear();
             self.parents.clear();
+            self.stands_by.clear();
+            self.backups.clear();
         }
         for order in &orders.changes {
             match order.clone() {
@@ -148,9 +154,40 @@ impl Shadow {
                         "node {} feeds {child} without a link",
                         self.node
                     );
+                    self.stands_by.remove(&(stream, child));
                     self.feeds.insert((stream, child), (layers, rate_bps));
                 }
-                Order::Release { stream, child } => drop(self.feeds.remove(&(stream, child))),
+                Order::Release { stream, child } => {
+                    self.feeds.remove(&(stream, child));
+                    self.stands_by.remove(&(stream, child));
+                }
+                Order::StandBy {
+                    stream,
+                    child,
+                    layers,
+                    rate_bps,
+                } => {
+                    assert!(
+                        self.links.contains_key(&child),
+                        "node {} stands by for {child} without a link",
+                        self.node
+                    );
+                    self.feeds.remove(&(stream, child));
+                    self.stands_by.insert((stream, child), (layers, rate_bps));
+                }
+                Order::Backup {
+                    stream,
+                    parent: Some(parent),
+                    layers,
+                } => {
+                    assert!(
+                        self.links.contains_key(&parent),
+                        "node {} may turn to {parent} without a link",
+                        self.node
+                    );
+                    self.backups.insert(stream, (parent, layers));
+                }
+                Order::Backup { stream, .. } => drop(self.backups.remove(&stream)),
                 Order::Parent {
                     stream,
                     parent,
@@ -164,9 +201,15 @@ impl Shadow {
                             self.node
                         );
                     }
+                    if self.backups.get(&stream).map(|known| known.0) == parent {
+                        self.backups.remove(&stream);
+                    }
                     let known = self.parents.insert(stream, (parent, layers));
                     match parent {
-                        None => drop(self.owes.remove(&stream)),
+                        None => {
+                            self.backups.remove(&stream);
+                            self.owes.remove(&stream);
+                        }
                         Some(_) if known.and_then(|known| known.0) == parent => {}
                         Some(_) => drop(self.owes.insert(stream)),
                     }
@@ -213,6 +256,7 @@ pub struct RelayShadow {
     pub offers: Vec<(Node, String)>,
     pub feeds: BTreeMap<(StreamRef, Node), (Vec<u8>, u32)>,
     pub parents: BTreeMap<StreamRef, (Node, Vec<u8>)>,
+    pub stands_by: BTreeMap<(StreamRef, Node), (Vec<u8>, u32)>,
     /// What came to it.
     pub has: BTreeSet<StreamRef>,
     /// What it has yet to say: once per order of a parent, and never unasked.
@@ -236,6 +280,7 @@ impl RelayShadow {
             node: RELAY,
             links: self.links.keys().map(|peer| (*peer, false)).collect(),
             feeds: self.feeds.clone(),
+            stands_by: self.stands_by.clone(),
             parents: parents.collect(),
             ..Shadow::default()
         }
@@ -283,12 +328,31 @@ impl RelayShadow {
                     "the relay feeds {stream:?}, which it has not got"
                 );
                 let layers = layers.iter().collect();
+                self.stands_by.remove(&(stream, child));
                 self.feeds
                     .insert((stream, child), (layers, rate_bps as u32));
             }
             Command::Release { stream, child, .. } => {
                 self.feeds.remove(&(stream_ref(stream), child));
+                self.stands_by.remove(&(stream_ref(stream), child));
             }
+            Command::StandBy {
+                stream,
+                child,
+                layers,
+                rate_bps,
+                ..
+            } => {
+                assert!(
+                    self.links.contains_key(&child),
+                    "the relay stands by for {child} without a link"
+                );
+                let seat = (stream_ref(stream), child);
+                self.feeds.remove(&seat);
+                let layers = layers.iter().collect();
+                self.stands_by.insert(seat, (layers, rate_bps as u32));
+            }
+            Command::Backup { .. } => panic!("nobody stands by for a relay"),
             Command::Parent {
                 stream,
                 parent,
@@ -312,6 +376,7 @@ impl RelayShadow {
                     self.feeds.keys().all(|(fed, _)| *fed != stream),
                     "the relay forgets {stream:?}, which it feeds"
                 );
+                self.stands_by.retain(|(fed, _), _| *fed != stream);
             }
         }
     }
@@ -601,6 +666,32 @@ impl World {
         panic!("being ready leads to new parents without end");
     }
 
+    /// Whoever may turn to somebody is expected there, over a link, and by nobody else.
+    fn check_backups(&self, by_node: &BTreeMap<Node, &Shadow>) {
+        let mut expected = BTreeSet::new();
+        for (&child, shadow) in by_node {
+            for (stream, (backup, layers)) in &shadow.backups {
+                let parent = shadow.parents.get(stream).and_then(|known| known.0);
+                assert!(parent.is_some() && parent != Some(*backup));
+                expected.insert((*backup, *stream, child));
+                let Some(host) = by_node.get(backup) else {
+                    continue;
+                };
+                let told = host.stands_by.get(&(*stream, child));
+                assert_eq!(told.map(|told| &told.0), Some(layers));
+                assert!(host.links.contains_key(&child) && shadow.links.contains_key(backup));
+            }
+        }
+        for (&node, shadow) in by_node {
+            for (stream, child) in shadow.stands_by.keys() {
+                assert!(
+                    expected.contains(&(node, *stream, *child)) || !by_node.contains_key(child),
+                    "{node} stands by for {child} with {stream:?}, who does not know"
+                );
+            }
+        }
+    }
+
     /// What the clients do is at least what the plan says; once everybody is ready, it is exactly that.
     pub fn check(&self, exactly: bool) {
         assert_eq!(self.shadows, self.twice, "orders given twice do harm");
@@ -669,6 +760,9 @@ impl World {
                     );
                 }
             }
+        }
+        if exactly {
+            self.check_backups(&by_node);
         }
         let present: BTreeSet<Node> = self
             .room

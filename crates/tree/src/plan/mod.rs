@@ -1,5 +1,6 @@
 //! The machine: takes facts, keeps the committed plan, answers with its changes.
 
+mod backup;
 mod diff;
 mod place;
 mod rates;
@@ -11,13 +12,17 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{EdgeChange, EdgeView, Fact, Millis, NodeId, Policy, Reason, StreamId, TreeView};
+use crate::{
+    Backup, BackupChange, EdgeChange, EdgeView, Fact, Millis, NodeId, Policy, Reason, StreamId,
+    TreeView,
+};
 use diff::{Cause, Held};
 use place::{Effort, Seat};
 use rates::Take;
 use room::{Node, Pair, Room, Stream};
 use shape::Shape;
 
+pub use backup::EXTRA_LINKS;
 pub use rates::HOLD_MS;
 pub use shape::DEPTH_CAP;
 
@@ -56,6 +61,9 @@ pub struct Plan {
     held: BTreeMap<Seat, Held>,
     unserved: BTreeMap<Seat, Reason>,
     takes: BTreeMap<Seat, Take>,
+    /// As last answered, and whether anything has happened since.
+    backups: BTreeMap<Seat, Backup>,
+    backups_stale: bool,
     epoch: u64,
     retry: Option<Millis>,
     /// How long the next rebuild waits: doubled by each that found nothing better.
@@ -76,6 +84,8 @@ impl Plan {
             held: BTreeMap::new(),
             unserved: BTreeMap::new(),
             takes: BTreeMap::new(),
+            backups: BTreeMap::new(),
+            backups_stale: false,
             epoch: 0,
             retry: None,
             patience: RETRY_MS,
@@ -116,8 +126,13 @@ impl Plan {
     fn plan_again(&mut self, cause: &Cause, now: Millis) -> Vec<EdgeChange> {
         let direct = self.room.direct();
         let mut shape = self.keep(&direct, cause);
+        let known = (&self.held, &self.backups);
+        let adopted = backup::adopt(&self.room, &mut shape, known, &direct, cause);
         let unserved = place::place(&self.room, &mut shape, &direct, QUICK);
-        self.relieve(&mut shape, &direct, &unserved, now);
+        // Who turned to its backup is not moved on in the same breath.
+        if !adopted {
+            self.relieve(&mut shape, &direct, &unserved, now);
+        }
         let changes = self.commit(shape, unserved, cause, now);
         if *cause != Cause::Capacity {
             self.patience = RETRY_MS;
@@ -134,6 +149,7 @@ impl Plan {
         if self.poll_timeout().is_none_or(|at| now < at) {
             return Vec::new();
         }
+        self.backups_stale = true;
         self.room.avoid.retain(|_, until| now < *until);
         let retry = self.retry().is_some_and(|at| at <= now);
         if retry {
@@ -198,6 +214,18 @@ impl Plan {
             };
             self.patience = longer.min(PATIENCE_MS);
         }
+        changes
+    }
+
+    /// Who stands by for whom from now on: what differs from the last answer, by stream and child. Cheap where nothing has
+    /// happened since, else see `docs/design/planner.md`; it may be asked for after several facts at once.
+    pub fn renew_backups(&mut self) -> Vec<BackupChange> {
+        if !std::mem::take(&mut self.backups_stale) {
+            return Vec::new();
+        }
+        let new = backup::renew(&self.room, &self.held, &self.backups);
+        let changes = backup::changes(&self.backups, &new);
+        self.backups = new;
         changes
     }
 
@@ -266,6 +294,7 @@ impl Plan {
 
     /// Put the fact into the room; `None` if it says nothing new.
     fn learn(&mut self, fact: Fact, now: Millis) -> Option<Cause> {
+        self.backups_stale = true;
         let room = &mut self.room;
         match fact {
             Fact::Node(id, facts) => {

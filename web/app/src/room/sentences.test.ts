@@ -1,5 +1,6 @@
 import type { Tree, TreeEdge } from "@grove/client/signal/messages";
 import { describe, expect, test } from "vitest";
+import type { Change } from "./changes.ts";
 import * as say from "./sentences.ts";
 
 const names = ["You", "Ana", "Ben", "Carl", "Dee"];
@@ -101,9 +102,44 @@ describe("sentences about trees", () => {
   });
 
   test("passing on is counted in people and bit rate", () => {
-    expect(say.forwardingSentence(1, 640_000)).toBe("You are passing on to 1 person, 640 kbit/s.");
-    expect(say.forwardingSentence(2, 2_440_000)).toBe("You are passing on to 2 people, 2.4 Mbit/s.");
-    expect(say.forwardingSentence(0, 0)).toContain("nobody");
+    expect(say.forwardingSentence(1, 640_000, true)).toBe("You are passing on to 1 person, 640 kbit/s.");
+    expect(say.forwardingSentence(2, 2_440_000, true)).toBe("You are passing on to 2 people, 2.4 Mbit/s.");
+    expect(say.forwardingSentence(0, 0, true)).toContain("nobody");
+    expect(say.forwardingSentence(2, 800_000, false)).toBe("Others are taking over from you: 2 people, 800 kbit/s.");
+    expect(say.forwardingSentence(0, 0, false)).toBe("You are passing on nothing.");
+  });
+
+  test("a backup is told with the edge that it is for, and with whoever stands by", () => {
+    expect(say.edgeSentence(edge({ backup: 3 }), "Ana's camera", sizes, nameOf)).toMatch(
+      / came\. Carl stands by should it fail\.$/,
+    );
+    expect(say.edgeSentence(edge({ backup: 0 }), "Ana's camera", sizes, nameOf)).toMatch(
+      /You stand by should it fail\.$/,
+    );
+    const backed: Tree = { ...tree, edges: [edge({}), edge({ child: 3, backup: 2 }), edge({ child: 0, backup: 2 })] };
+    expect(say.nodeSentence(2, backed, "Ana's camera", nameOf)).toBe(
+      "Ben receives Ana's camera from Ana, directly, and passes it on to nobody. Ben stands by for Carl and You.",
+    );
+  });
+
+  test.each([
+    [{ children: [3], reason: "parent_left" }, "Carl now gets it from Ben, because whoever fed Carl before has left."],
+    [
+      { children: [3, 4], reason: "parent_lost", more: 2 },
+      "Carl and Dee now get it from Ben, because the link from whoever fed them before failed. 2 more lines changed with it.",
+    ],
+    [
+      { children: [0], reason: "policy", more: 1 },
+      "You now get it from Ben, because the way trees are chosen was changed. One more line changed with it.",
+    ],
+    [
+      { parent: RELAY, children: [3], reason: "no_capacity" },
+      "Carl now gets it from the server, because the browsers in the room cannot carry it by themselves.",
+    ],
+  ] as [Partial<Change>, string][])("the change %j is told as a sentence", (change, sentence) => {
+    expect(say.changeSentence({ parent: 2, children: [], reason: "joined", more: 0, atMs: 0, ...change }, nameOf)).toBe(
+      sentence,
+    );
   });
 
   test("shares and rates keep the digits that matter", () => {

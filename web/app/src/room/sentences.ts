@@ -2,6 +2,7 @@
 
 import type { EdgeReason, Policy, Tree, TreeEdge } from "@grove/client/signal/messages";
 import { isRelay } from "@grove/client/signal/relays";
+import type { Change } from "./changes.ts";
 
 /** A person's name as it stands inside a sentence. */
 export type NameOf = (node: number) => string;
@@ -95,17 +96,44 @@ export function edgeSentence(
 ): string {
   const parent = capital(nameOf(edge.parent));
   const child = nameOf(edge.child);
-  const relayed = isRelay(edge.parent) || isRelay(edge.child);
-  const because = `because ${relayed ? relayReason(edge.reason) : reasonWords(edge.reason, child)}`;
+  const because = `because ${why(edge, nameOf)}`;
   if (!edge.live) return `${parent} will send ${stream} to ${child}, ${because}; nothing has arrived yet.`;
+  const then = edge.backup === undefined ? "" : ` ${standsBy(edge.backup, nameOf)} should it fail.`;
   const facts = [
     carried(edge, sizes),
     bitrate(edge.bps),
     `${milliseconds(edge.rtt_ms)} there and back`,
     `${percent(edge.loss)} lost`,
   ];
-  if (way !== null && isRelay(edge.parent) && child === "You") return `${way} It brings ${facts.join(", ")}.`;
-  return `${parent} ${verb(parent, "sends", "send")} ${stream} to ${child}: ${facts.join(", ")}, ${because}.`;
+  if (way !== null && isRelay(edge.parent) && child === "You") return `${way} It brings ${facts.join(", ")}.${then}`;
+  return `${parent} ${verb(parent, "sends", "send")} ${stream} to ${child}: ${facts.join(", ")}, ${because}.${then}`;
+}
+
+/** Why an edge is as it is: the end of a sentence. */
+function why(edge: Pick<TreeEdge, "parent" | "child" | "reason">, nameOf: NameOf): string {
+  const relayed = isRelay(edge.parent) || isRelay(edge.child);
+  return relayed ? relayReason(edge.reason) : reasonWords(edge.reason, nameOf(edge.child));
+}
+
+/** `Ben stands by`, `You stand by`. */
+export function standsBy(node: number, nameOf: NameOf): string {
+  const who = capital(nameOf(node));
+  return `${who} ${verb(who, "stands", "stand")} by`;
+}
+
+/** What changed last in a tree, and why. `more`: further changes came with it, for other reasons. */
+export function changeSentence(change: Change, nameOf: NameOf): string {
+  const { parent, children, reason, more } = change;
+  const [first] = children;
+  if (first === undefined) return "";
+  const who = capital(list(children.map(nameOf)));
+  const gets = children.length > 1 ? "get" : verb(who, "gets", "get");
+  const from = parent === children[0] ? "" : ` from ${nameOf(parent)}`;
+  const others =
+    more === 0 ? "" : more === 1 ? " One more line changed with it." : ` ${more} more lines changed with it.`;
+  const child = children.length > 1 ? "them" : nameOf(first);
+  const because = isRelay(parent) || children.some(isRelay) ? relayReason(reason) : reasonWords(reason, child);
+  return `${who} now ${gets} it${from}, because ${because}.${others}`;
 }
 
 /** Why the server stands in a way. */
@@ -139,13 +167,24 @@ export function nodeSentence(node: number, tree: Tree, stream: string, nameOf: N
       ? `and ${verb(who, "passes", "pass")} it on to nobody`
       : `and ${verb(who, "passes", "pass")} it on to ${list(children)}`;
   const sealed = isRelay(node) ? " It has no key to open it." : "";
-  return `${who} ${verb(who, "receives", "receive")} ${stream}${from}, ${steps}, ${passes}.${sealed}`;
+  const ready = tree.edges.filter((edge) => edge.backup === node).map((edge) => nameOf(edge.child));
+  const backup = ready.length === 0 ? "" : ` ${standsBy(node, nameOf)} for ${list(ready)}.`;
+  return `${who} ${verb(who, "receives", "receive")} ${stream}${from}, ${steps}, ${passes}.${sealed}${backup}`;
 }
 
-/** What this browser does for others. */
-export function forwardingSentence(people: number, bps: number): string {
+/** What this browser does for others, and whether it may. */
+export function forwardingSentence(people: number, bps: number, may: boolean): string {
+  const what = `${people} ${people === 1 ? "person" : "people"}, ${bitrate(bps)}`;
+  if (!may) return people === 0 ? "You are passing on nothing." : `Others are taking over from you: ${what}.`;
   if (people === 0) return "You are passing on nobody's stream at present.";
-  return `You are passing on to ${people} ${people === 1 ? "person" : "people"}, ${bitrate(bps)}.`;
+  return `You are passing on to ${what}.`;
+}
+
+/** What the switch beside it does. */
+export function passOnWords(may: boolean): string {
+  return may
+    ? "Other people's pictures and sound may go through this device. They are sealed; it costs upload and a little battery."
+    : "Others carry what you would. Where nobody has upload to spare, somebody sees less or nothing. What you send yourself goes on.";
 }
 
 export function policyWords(policy: Policy): string {

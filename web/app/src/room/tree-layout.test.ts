@@ -1,6 +1,6 @@
 import type { Tree, TreeEdge } from "@grove/client/signal/messages";
 import { expect, test } from "vitest";
-import { placeTree } from "./tree-layout.ts";
+import { bow, placeTree } from "./tree-layout.ts";
 
 const spacing = { x: 40, y: 60, margin: 20 };
 
@@ -65,4 +65,22 @@ test("unserved nodes have a row of their own below the tree", () => {
 
 test("a sender alone is a picture of one node", () => {
   expect(placeTree(treeOf([]), spacing)).toMatchObject({ width: 40, height: 40, levels: 1 });
+});
+
+test("a backup's line ends at both circles, whichever stands left, and two neighbours' passes below what is between them", () => {
+  const left = { x: 30, y: 100 };
+  const right = { x: 150, y: 100 };
+  for (const [from, to] of [
+    [left, right],
+    [right, left],
+  ] as const) {
+    const [x0 = 0, y0 = 0, , bend = 0, x1 = 0, y1 = 0] =
+      bow(from, to, 19)
+        .match(/-?[\d.]+/g)
+        ?.map(Number) ?? [];
+    expect(Math.hypot(x0 - from.x, y0 - from.y)).toBeCloseTo(19, 0);
+    expect(Math.hypot(x1 - to.x, y1 - to.y)).toBeCloseTo(19, 0);
+    expect(100 + (bend - 100) / 2).toBeGreaterThan(100 + 19);
+    expect(100 + (bend - 100) / 2).toBeLessThan(100 + 30);
+  }
 });

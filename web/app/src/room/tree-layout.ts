@@ -24,6 +24,29 @@ export interface Spacing {
 }
 
 /**
+ * A bent line from one circle of this radius to another. It bends away from the straight lines between parents and children, and
+ * passes below those who stand between two neighbours of one layer.
+ */
+export function bow(from: Point, to: Point, radius: number): string {
+  const dx = to.x - from.x;
+  const dy = to.y - from.y;
+  const length = Math.hypot(dx, dy) || 1;
+  const side = dx < 0 ? 1 : -1;
+  // A curve goes half as far as its control point. Below its layer a picture has its margin, and no more.
+  const bend = (dy === 0 ? Math.min(54, 20 + 0.22 * length) : 0.22 * length) * side;
+  const middle = { x: (from.x + to.x) / 2 + (bend * dy) / length, y: (from.y + to.y) / 2 - (bend * dx) / length };
+  const start = towards(from, middle, radius);
+  const end = towards(to, middle, radius);
+  const at = ({ x, y }: Point) => `${x.toFixed(1)} ${y.toFixed(1)}`;
+  return `M${at(start)}Q${at(middle)} ${at(end)}`;
+}
+
+function towards(from: Point, to: Point, distance: number): Point {
+  const length = Math.hypot(to.x - from.x, to.y - from.y) || 1;
+  return { x: from.x + ((to.x - from.x) * distance) / length, y: from.y + ((to.y - from.y) * distance) / length };
+}
+
+/**
  * Leaves stand side by side in the order of the plan, and a parent stands above the middle of its children. Runs in
  * the number of edges. An edge whose parent is not in the tree yet is placed under the root.
  */

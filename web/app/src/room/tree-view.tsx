@@ -4,8 +4,9 @@ import { isRelay } from "@grove/client/signal/relays";
 import { Server } from "lucide";
 import { useState } from "preact/hooks";
 import { Icon } from "../ui/icon.tsx";
+import type { Change } from "./changes.ts";
 import * as say from "./sentences.ts";
-import { type Point, placeTree } from "./tree-layout.ts";
+import { bow, type Point, placeTree } from "./tree-layout.ts";
 import { useMoving } from "./use-moving.ts";
 
 interface TreeViewProps {
@@ -18,6 +19,8 @@ interface TreeViewProps {
   sizes: readonly say.LayerSize[];
   /** How the reader gets the stream, in a sentence. */
   way: string | null;
+  /** What changed last in it. */
+  change: Change | null;
 }
 
 type Chosen = { kind: "node"; node: number } | { kind: "edge"; child: number };
@@ -27,7 +30,7 @@ const RADIUS = 17;
 /** The sign in a server's square. */
 const SERVER = 18;
 
-export function TreeView({ tree, me, nameOf, title, stream, sizes, way }: TreeViewProps) {
+export function TreeView({ tree, me, nameOf, title, stream, sizes, way, change }: TreeViewProps) {
   const [chosen, setChosen] = useState<Chosen | null>(null);
   const picture = placeTree(tree, SPACING);
   const points = useMoving(picture.points);
@@ -83,6 +86,7 @@ export function TreeView({ tree, me, nameOf, title, stream, sizes, way }: TreeVi
           style={{ minWidth: `${Math.min(width, picture.width)}px`, maxWidth: `${width * 1.25}px` }}
           onKeyDown={step}
         >
+          <Backups tree={tree} points={points} chosen={chosen} />
           {tree.edges.map((edge) => {
             const from = points.get(edge.parent);
             const to = points.get(edge.child);
@@ -130,6 +134,11 @@ export function TreeView({ tree, me, nameOf, title, stream, sizes, way }: TreeVi
       <p class="tree-sentence" role="status">
         {sentence ?? <span class="muted">{summary(tree, nameOf)}</span>}
       </p>
+      {change !== null && (
+        <p class="tree-change">
+          <span class="muted">Latest change, {clock(change.atMs)}:</span> {say.changeSentence(change, nameOf)}
+        </p>
+      )}
       {tree.edges.length > 0 && (
         <details>
           <summary>As a table</summary>
@@ -149,6 +158,30 @@ function Line({ edge, from, to }: { edge: TreeEdge; from: Point; to: Point }) {
       <path class="target" d={path} />
       <path class={`line ${say.edgeHealth(edge)}`} d={path} stroke-width={lineWidth(edge.bps)} />
     </>
+  );
+}
+
+interface BackupsProps {
+  tree: Tree;
+  points: ReadonlyMap<number, Point>;
+  chosen: Chosen | null;
+}
+
+/** Who stands by for whom, behind everything else. The lines' own names and the table tell it in words. */
+function Backups({ tree, points, chosen }: BackupsProps) {
+  return (
+    // biome-ignore lint/a11y/noAriaHiddenOnFocusable: a plain group inside a picture takes no focus
+    <g aria-hidden="true">
+      {tree.edges.map(({ child, backup }) => {
+        const from = backup === undefined ? undefined : points.get(backup);
+        const to = points.get(child);
+        if (from === undefined || to === undefined) return null;
+        const meant =
+          chosen !== null &&
+          (chosen.kind === "edge" ? chosen.child === child : chosen.node === child || chosen.node === backup);
+        return <path key={child} class={meant ? "backup-line meant" : "backup-line"} d={bow(from, to, RADIUS + 2)} />;
+      })}
+    </g>
   );
 }
 
@@ -200,7 +233,12 @@ function lineWidth(bps: number): number {
 }
 
 function edgeLabel(edge: TreeEdge, nameOf: say.NameOf): string {
-  return `${say.label(edge.parent, nameOf)} to ${say.label(edge.child, nameOf)}, ${say.healthWords(say.edgeHealth(edge))}`;
+  const backup = edge.backup === undefined ? "" : `, ${say.standsBy(edge.backup, nameOf)}`;
+  return `${say.label(edge.parent, nameOf)} to ${say.label(edge.child, nameOf)}, ${say.healthWords(say.edgeHealth(edge))}${backup}`;
+}
+
+function clock(atMs: number): string {
+  return new Date(atMs).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 }
 
 function same(a: Chosen, b: Chosen | null): boolean {
@@ -253,7 +291,16 @@ function summary(tree: Tree, nameOf: say.NameOf): string {
   if (deepest === 0) return "Nobody receives it yet.";
   const steps = deepest === 1 ? "directly" : `in at most ${deepest} steps`;
   const people = tree.edges.filter(({ child }) => !isRelay(child)).length;
-  return `Reaches ${people} ${people === 1 ? "person" : "people"} ${steps}.`;
+  return `Reaches ${people} ${people === 1 ? "person" : "people"} ${steps}.${backedWords(tree)}`;
+}
+
+/** For how many lines somebody stands by; nothing where nobody could. */
+function backedWords(tree: Tree): string {
+  const backed = tree.edges.filter(({ backup }) => backup !== undefined).length;
+  if (backed === 0) return "";
+  return backed === tree.edges.length
+    ? " Somebody stands by for every line."
+    : ` Somebody stands by for ${backed} of ${tree.edges.length} lines.`;
 }
 
 interface TreeTableProps {
@@ -279,6 +326,7 @@ function TreeTable({ tree, sizes, nameOf, title }: TreeTableProps) {
             <th scope="col">Delay</th>
             <th scope="col">Lost</th>
             <th scope="col">State</th>
+            <th scope="col">Stands by</th>
           </tr>
         </thead>
         <tbody>
@@ -293,6 +341,7 @@ function TreeTable({ tree, sizes, nameOf, title }: TreeTableProps) {
               <td>{say.milliseconds(edge.delay_ms)}</td>
               <td>{say.percent(edge.loss)}</td>
               <td>{say.healthWords(say.edgeHealth(edge))}</td>
+              <td>{edge.backup === undefined ? "nobody" : say.label(edge.backup, nameOf)}</td>
             </tr>
           ))}
         </tbody>

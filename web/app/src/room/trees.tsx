@@ -3,18 +3,18 @@ import type { Policy, Tree } from "@grove/client/signal/messages";
 import { isRelay } from "@grove/client/signal/relays";
 import { useId } from "preact/hooks";
 import type { Call } from "../state/call.ts";
+import { treeId } from "./changes.ts";
 import { SidePanel } from "./panel.tsx";
 import * as say from "./sentences.ts";
 import { TreeView } from "./tree-view.tsx";
 
 export function TreesPanel({ call }: { call: Call }) {
-  const { trees, me, others, sending, policy, relays, neverRelay } = call.state.value;
+  const { trees, me, others, policy, relays, neverRelay } = call.state.value;
   const personOf = (node: number) => others.find((person) => person.node === node);
   const nameOf = (node: number) => {
     if (node === me) return "You";
     return isRelay(node) ? "the server" : (personOf(node)?.name ?? `somebody (${node})`);
   };
-  const { people, bps } = sending.forwarding;
   const all = [...(trees?.trees ?? [])].sort((a, b) => Number(b.stream.node === me) - Number(a.stream.node === me));
   return (
     <SidePanel call={call} title="Trees" wide>
@@ -28,14 +28,14 @@ export function TreesPanel({ call }: { call: Call }) {
           never={neverRelay}
           onChange={(next, never) => call.room.setPolicy(next, never)}
         />
-        <p class={people > 0 ? "passing on" : "passing"}>{say.forwardingSentence(people, bps)}</p>
+        <PassingOn call={call} />
         {trees === null && <p class="empty">The picture of the trees is on its way…</p>}
         {trees !== null && all.length === 0 && (
           <p class="empty">Nobody sends anything yet. A tree grows as soon as a camera or a microphone is on.</p>
         )}
         {all.map((tree) => (
           <TreeView
-            key={`${tree.stream.node}-${tree.stream.stream}`}
+            key={treeId(tree)}
             tree={tree}
             me={me}
             nameOf={nameOf}
@@ -43,9 +43,13 @@ export function TreesPanel({ call }: { call: Call }) {
             stream={streamTitle(call, tree, nameOf, true)}
             sizes={layersOf(call, tree)}
             way={personOf(tree.stream.node)?.way ?? null}
+            change={call.changes.value.get(treeId(tree)) ?? null}
           />
         ))}
-        <Legend server={all.some(({ edges }) => edges.some(({ child }) => isRelay(child)))} />
+        <Legend
+          server={all.some(({ edges }) => edges.some(({ child }) => isRelay(child)))}
+          backups={all.some(({ edges }) => edges.some(({ backup }) => backup !== undefined))}
+        />
       </div>
     </SidePanel>
   );
@@ -69,6 +73,32 @@ function layersOf(call: Call, tree: Tree): say.LayerSize[] {
     width: Math.round(stream.width / 2 ** (top - layer)),
     height: Math.round(stream.height / 2 ** (top - layer)),
   }));
+}
+
+/** What this device does for others, and the switch for it. */
+function PassingOn({ call }: { call: Call }) {
+  const id = useId();
+  const { forwarding, passesOn } = call.state.value.sending;
+  const { people, bps } = forwarding;
+  return (
+    <section class={people > 0 ? "passing on" : "passing"} aria-label="Passing on for others">
+      <p>{say.forwardingSentence(people, bps, passesOn)}</p>
+      <label class="switch">
+        <span>Pass on for others</span>
+        <input
+          type="checkbox"
+          role="switch"
+          aria-checked={passesOn}
+          checked={passesOn}
+          aria-describedby={id}
+          onChange={(event) => call.setPassesOn(event.currentTarget.checked)}
+        />
+      </label>
+      <p class="muted small" id={id}>
+        {say.passOnWords(passesOn)}
+      </p>
+    </section>
+  );
 }
 
 const BRANCHINGS = [1, 2, 3, 4, 6, 8];
@@ -154,11 +184,13 @@ function PolicyChoice({ policy, relay, never, onChange }: PolicyProps) {
   );
 }
 
-function Legend({ server }: { server: boolean }) {
+function Legend({ server, backups }: { server: boolean; backups: boolean }) {
   return (
     <p class="muted small legend">
-      A thicker line carries more. A dashed line has not delivered yet. A line with <strong>!</strong> has gaps, one
-      with <strong>×</strong> is bad.{server && " The square is the server, which passes on and can open nothing."}
+      A thicker line carries more. A dotted line has not delivered yet.
+      {backups && " A thin dashed line leads from whoever takes over, should the line above fail."} A line with{" "}
+      <strong>!</strong> has gaps, one with <strong>×</strong> is bad.
+      {server && " The square is the server, which passes on and can open nothing."}
     </p>
   );
 }

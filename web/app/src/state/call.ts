@@ -4,12 +4,14 @@
  */
 import type { Connection, Room, RoomState } from "@grove/client/api";
 import { computed, type Signal, signal } from "@preact/signals";
+import { type Changes, withChanges } from "../room/changes.ts";
+import { forwardingSentence } from "../room/sentences.ts";
 import { Announcer } from "./announcer.ts";
 import { type Entry, enter } from "./client.ts";
 import { type Device, failureWords } from "./failure.ts";
 import type { LocalMedia } from "./media.ts";
 import { TalkDetector } from "./meter.ts";
-import { speakerId, wantCamera, wantMicrophone } from "./settings.ts";
+import { passOn, speakerId, wantCamera, wantMicrophone } from "./settings.ts";
 import { SilenceWatch } from "./silence.ts";
 
 export type Panel = "chat" | "people" | "trees";
@@ -32,6 +34,8 @@ export class Call {
   readonly mutedButTalking: Signal<boolean> = signal(false);
   /** The microphone is on and gives no sound at all. */
   readonly microphoneSilent: Signal<boolean> = signal(false);
+  /** What changed last in each tree, as far as the trees were looked at. */
+  readonly changes: Signal<Changes> = signal<Changes>(new Map());
   readonly announcer = new Announcer();
   /** Date.now(), once a second, while the countdown of a reconnection needs it. */
   readonly clock: Signal<number> = signal(Date.now());
@@ -74,6 +78,7 @@ export class Call {
     this.ticker = setInterval(() => {
       this.clock.value = Date.now();
     }, 1000);
+    room.setPassesOn(passOn.peek());
     // What could not be had at the door does not go on the air by itself, an hour later.
     for (const device of DEVICES) if (media[device].peek().state === "failed") media.stop(device);
     media.onEnded = (device) => void this.deviceEnded(device);
@@ -147,6 +152,14 @@ export class Call {
   toggleHand(): void {
     this.hand.value = !this.hand.peek();
     this.room.setHand(this.hand.peek());
+  }
+
+  /** Whether others' streams may pass through this device; remembered for the next call. */
+  setPassesOn(on: boolean): void {
+    passOn.value = on;
+    this.room.setPassesOn(on);
+    const { people, bps } = this.room.state.sending.forwarding;
+    this.announcer.say(on ? "You pass on for others again." : forwardingSentence(people, bps, false));
   }
 
   toggle(panel: Panel): void {
@@ -232,6 +245,14 @@ export class Call {
     this.lastRender = performance.now();
     const before = this.state.peek();
     const now = { ...this.room.state };
+    if (now.trees !== before.trees) {
+      this.changes.value = withChanges(
+        this.changes.peek(),
+        before.trees?.trees ?? [],
+        now.trees?.trees ?? [],
+        Date.now(),
+      );
+    }
     const known = new Set(now.chat === before.chat ? [] : before.chat.map(({ id }) => id));
     const fresh = now.chat === before.chat ? [] : now.chat.filter(({ id, mine }) => !mine && !known.has(id));
     if (before.connection.state === "joined") {

@@ -49,6 +49,8 @@ export const speakerId = remembered("speaker", "", isText);
 /** Join with the camera, or the microphone, running. */
 export const wantCamera = remembered("wantCamera", true, isFlag);
 export const wantMicrophone = remembered("wantMicrophone", true, isFlag);
+/** Let other people's streams pass through this device. */
+export const passOn = remembered("passOn", true, isFlag);
 /** Single-key shortcuts. */
 export const shortcuts = remembered("shortcuts", true, isFlag);
 export const theme = remembered<Theme>("theme", "system", isTheme);

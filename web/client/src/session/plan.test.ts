@@ -60,7 +60,36 @@ test("restating everything undoes nothing", () => {
   expect(steps).toEqual(applyOrders(emptyPlan, orders(all)).steps);
 });
 
+const standBy = (child: number): Order => ({ order: "stand_by", stream, child, layers: [0], rate_bps: 200_000 });
+const backup = (from: number | null): Order => ({ order: "backup", stream, parent: from, layers: [0] });
+
+test("an edge stands by or is fed, as the last order says, and either ends with its release", () => {
+  const { plan, steps } = applyOrders(after(feed(2), standBy(3)), orders([standBy(2), feed(3)]));
+  expect([[...plan.feeds.keys()], [...plan.standBys.keys()]]).toEqual([["7/0>3"], ["7/0>2"]]);
+  expect(steps[0]).toEqual({
+    do: "worker",
+    message: { type: "stand_by", stream, child: 2, layers: [0], rateBps: 200_000 },
+  });
+  const release = (child: number): Order => ({ order: "release", stream, child });
+  const { feeds, standBys } = applyOrders(plan, orders([release(2), release(3)])).plan;
+  expect([feeds.size, standBys.size]).toEqual([0, 0]);
+});
+
+test("a restatement takes back backups that it does not name, and leaves an edge alone that it names in either form", () => {
+  const before = after(standBy(2), standBy(3), feed(4), backup(5));
+  const { plan, steps } = applyOrders(before, orders([feed(2), standBy(4)], true));
+  expect(steps.map((step) => step.do === "worker" && step.message)).toEqual([
+    { type: "release", stream, child: 3 },
+    { type: "backup", stream, parent: null },
+    { type: "feed", stream, child: 2, layers: [0, 1], rateBps: 900_000 },
+    { type: "stand_by", stream, child: 4, layers: [0], rateBps: 200_000 },
+  ]);
+  expect(plan.backups.size).toBe(0);
+  expect(applyOrders(after(backup(5)), orders([backup(5)], true)).steps).toHaveLength(1);
+});
+
 test("a stream that ended takes its edges along", () => {
-  const plan = forgetStream(after(link(2), feed(2), parent(3)), stream);
-  expect([plan.links.size, plan.feeds.size, plan.parents.size]).toEqual([1, 0, 0]);
+  const plan = forgetStream(after(link(2), feed(2), standBy(4), parent(3), backup(4)), stream);
+  expect([plan.links.size, plan.feeds.size, plan.standBys.size]).toEqual([1, 0, 0]);
+  expect([plan.parents.size, plan.backups.size]).toEqual([0, 0]);
 });

@@ -16,6 +16,8 @@ const totals = (change: Partial<IncomingStats>): IncomingStats => ({
   keyRequests: 0,
   duplicates: 0,
   audioPackets: 0,
+  backup: null,
+  backupsTaken: 0,
   audioConcealed: 0,
   audioTargetMs: 0,
   lipSyncMs: null,

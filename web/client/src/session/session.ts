@@ -25,14 +25,15 @@ import {
 } from "../signal/messages.ts";
 import { isRelay, relayUrl } from "../signal/relays.ts";
 import { type Down, Signal } from "../signal/socket.ts";
-import type { FromWorker, ToWorker, TransformOptions, WorkerStats } from "../worker/messages.ts";
+import type { FromWorker, ToWorker, TransformOptions } from "../worker/messages.ts";
 import { Distribution } from "./distribution.ts";
 import { Members } from "./members.ts";
 import { applyOrders } from "./plan.ts";
 import { type OwnMedia, RelayFeeds, type Situation } from "./relay-feeds.ts";
 import { reportOf } from "./report.ts";
 import { deliveries, emptyModel, type Input, type Model, type PageEvent, reduce, sameIdentity } from "./state.ts";
-import { uplinkAfter } from "./uplink.ts";
+import { START_BPS, Uplink } from "./uplink.ts";
+import { Device } from "./willing.ts";
 
 /** Attempts to join for the first time before the person is told that it does not work: about 20 s. */
 const FIRST_ATTEMPTS = 6;
@@ -93,7 +94,8 @@ export class Session {
   #chat: Promise<void> = Promise.resolve();
   #keyTimer: ReturnType<typeof setTimeout> | undefined;
   #watchTrees = false;
-  #uplinkGuess: number | null = null;
+  readonly #uplink = new Uplink();
+  readonly #device = new Device();
   #lines = 0;
   /** Left, and forwarding until the server has replaced us. */
   #lingering: ReturnType<typeof setTimeout> | undefined;
@@ -179,6 +181,13 @@ export class Session {
     this.send({ type: "presence", presence });
   }
 
+  /** Whether other people's streams may pass through here. Those that do are moved first. */
+  setPassesOn(passesOn: boolean): void {
+    if (passesOn === this.model.sending.passesOn) return;
+    this.#page({ type: "sending", sending: { passesOn } });
+    this.#report();
+  }
+
   watchTrees(watch: boolean): void {
     this.#watchTrees = watch;
     this.send({ type: "trees", watch });
@@ -222,11 +231,12 @@ export class Session {
         break;
       case "encoding": {
         const sent = this.model.stats.at(-1)?.links.reduce((sum, link) => sum + link.sentBps, 0) ?? 0;
-        this.#uplinkGuess = uplinkAfter(this.#uplinkGuess, message.reason, sent);
+        if (message.reason === "uplink") this.#uplink.handleTrouble(sent, performance.now());
         break;
       }
       case "stats":
-        this.#report(message.stats);
+        this.#uplink.handleLinks(message.stats.links, performance.now());
+        this.#report();
         break;
     }
   }
@@ -294,7 +304,7 @@ export class Session {
       name,
       identity: this.#own.public,
       capabilities,
-      ...(uplinkBps === undefined ? {} : { uplink_bps: Math.round(uplinkBps) }),
+      uplink_bps: Math.round(uplinkBps ?? START_BPS),
       ...(this.#resume === null ? {} : { resume: this.#resume }),
     });
   }
@@ -421,6 +431,7 @@ export class Session {
     for (const publication of this.#publications.values()) this.send({ type: "publish", publication });
     this.send({ type: "presence", presence: this.#presence });
     if (this.#watchTrees) this.send({ type: "trees", watch: true });
+    this.#report();
     void this.#chat.then(() => {
       for (const { delivered, body } of this.model.chat) if (!delivered) this.send({ type: "chat", body });
     });
@@ -490,7 +501,12 @@ export class Session {
 
   #situation(): Situation {
     const { me, plan } = this.model;
-    return { me, plan, links: this.#relays.up, uplink: this.#options.uplinkBps ?? this.#uplinkGuess };
+    return {
+      me,
+      plan,
+      links: this.#relays.up,
+      uplink: this.#options.uplinkBps ?? (this.#uplink.narrow ? this.#uplink.bps : null),
+    };
   }
 
   async #mail(from: number, body: string): Promise<void> {
@@ -533,10 +549,12 @@ export class Session {
     });
   }
 
-  #report(stats: WorkerStats): void {
+  #report(): void {
     if (this.gone) return;
-    const uplink = this.#options.uplinkBps ?? this.#uplinkGuess;
-    this.send({ type: "report", ...reportOf(stats, uplink) });
+    const stats = this.model.stats.at(-1) ?? { links: [], incoming: [] };
+    const uplink = this.#options.uplinkBps ?? this.#uplink.bps;
+    const will = { ...this.#device.read(), passes_on: this.model.sending.passesOn };
+    this.send({ type: "report", ...reportOf(stats, uplink, will) });
   }
 
   #end(code: EndCode, message: string): void {

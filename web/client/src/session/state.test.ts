@@ -67,6 +67,8 @@ function stats(change: Partial<IncomingStats>, also: Partial<WorkerStats> = {}):
     keyRequests: 0,
     duplicates: 0,
     audioPackets: 0,
+    backup: null,
+    backupsTaken: 0,
     audioConcealed: 0,
     audioTargetMs: 0,
     lipSyncMs: null,
@@ -409,4 +411,14 @@ test("what comes from the parent in force can be told again, and nothing else", 
     worker({ type: "ready", stream: { node: 3, stream: 0 }, parent: 3 }),
   ]);
   expect(deliveries(ready)).toEqual([{ stream, parent: 2 }]);
+});
+
+test("while a backup stands in, the way that is told is through it, and says in whose place", () => {
+  const through = fedBy(3, withTwo);
+  expect(ana(run(through, [stats({ parent: 3, backup: 2 })]))?.way).toBe(
+    "You reach Ana directly for the moment, because nothing comes from Ben.",
+  );
+  const direct = run(fedBy(2, withTwo), [stats({ parent: 2, backup: 3 })]);
+  expect(ana(direct)?.way).toBe("You reach Ana through Ben for the moment, because nothing comes directly.");
+  expect(ana(run(direct, [stats({ parent: 2 })]))?.way).toBe("You reach Ana directly.");
 });

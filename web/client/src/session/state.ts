@@ -105,7 +105,7 @@ export type PageEvent =
   | { type: "chat_sent"; id: string; text: string; body: string; name: string }
   | { type: "plan"; plan: Plan }
   | { type: "link"; peer: number; state: LinkState | null; way?: RelayWay }
-  | { type: "sending"; sending: Partial<Pick<Sending, "microphone" | "camera" | "layers">> }
+  | { type: "sending"; sending: Partial<Pick<Sending, "microphone" | "camera" | "layers" | "passesOn">> }
   | { type: "sound"; sound: Model["sound"] }
   | { type: "worker_silent"; silent: boolean };
 
@@ -125,7 +125,14 @@ export const emptyModel: Model = {
   others: new Map(),
   chat: [],
   trees: null,
-  sending: { microphone: "off", camera: "off", layers: [], audioLevel: 127, forwarding: { people: 0, bps: 0 } },
+  sending: {
+    microphone: "off",
+    camera: "off",
+    layers: [],
+    audioLevel: 127,
+    forwarding: { people: 0, bps: 0 },
+    passesOn: true,
+  },
   plan: emptyPlan,
   flows: new Map(),
   stats: [],

@@ -57,6 +57,12 @@ function nameOf(model: Model, node: number): string {
 function way(model: Model, other: Other): string | null {
   const { node, name, publications } = other.participant;
   const from = publications.map(({ stream }) => model.flows.get(streamId({ node, stream }))?.from ?? null);
+  const standIn = model.stats.at(-1)?.incoming.find(({ stream, backup }) => stream.node === node && backup !== null);
+  if (standIn && standIn.backup !== null && standIn.parent !== null) {
+    const instead = `, because nothing comes ${standIn.parent === node ? "directly" : `from ${nameOf(model, standIn.parent)}`}`;
+    if (standIn.backup === node) return `You reach ${name} directly for the moment${instead}.`;
+    return `You reach ${name} through ${nameOf(model, standIn.backup)} for the moment${instead}.`;
+  }
   const by = from.find((one) => one !== null);
   if (by === undefined || by === null) return null;
   if (by === node) return `You reach ${name} directly.`;

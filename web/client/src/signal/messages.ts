@@ -237,6 +237,16 @@ export type ServerMessage = {
 };
 
 /**
+ * A battery.
+ */
+export type Battery = {
+  /** Is it being charged, or full and on mains? */
+  charging: boolean;
+  /** How full, 0..=1. */
+  level: number;
+};
+
+/**
  * What a node can do.
  */
 export type Capabilities = {
@@ -440,6 +450,26 @@ export type Order = {
   layers: Array<number>;
   /** Why this changed. */
   reason: EdgeReason;
+}
+  | {
+  "order": "backup";
+  /** Which stream. */
+  stream: StreamRef;
+  /** `null`: there is none. */
+  parent: number | null;
+  /** Spatial layers to expect from there. */
+  layers: Array<number>;
+}
+  | {
+  "order": "stand_by";
+  /** Which stream. */
+  stream: StreamRef;
+  /** To whom. */
+  child: number;
+  /** Spatial layers, lowest first; empty = audio only. */
+  layers: Array<number>;
+  /** What the edge may carry once it has begun, bit/s. */
+  rate_bps: number;
 };
 
 /**
@@ -545,7 +575,7 @@ export type RelayLink = {
 };
 
 /**
- * Measurements of one node.
+ * Measurements of one node, and how willing it is. What is absent is as it was last said.
  */
 export type Report = {
   /** What this node can send in all, bit/s. */
@@ -554,6 +584,14 @@ export type Report = {
   links: Array<LinkReport>;
   /** What it receives. */
   edges: Array<EdgeReport>;
+  /** Nobody sees its page at present. */
+  hidden?: boolean;
+  /** What it runs on, where it knows. */
+  battery?: Battery;
+  /** Its bytes are counted or dear. */
+  metered?: boolean;
+  /** The person's own switch: false = forwards nothing that is not its own. */
+  passes_on?: boolean;
 };
 
 /**
@@ -592,6 +630,8 @@ export type TreeEdge = {
   parent: number;
   /** To. */
   child: number;
+  /** Whom the child takes the stream from should the parent fall silent; absent: nobody. */
+  backup?: number;
   /** Of the child; the root's is 0. */
   level: number;
   /** Highest spatial layer ordered; `null` for audio only. */

@@ -61,6 +61,14 @@ const refused: [string, unknown][] = [
   ["mail without a body", '{"type":"mail","from":1}'],
   ["a description of no kind", '{"type":"description","from":1,"kind":"pranswer","sdp":"","signature":""}'],
   ["an unknown order", '{"type":"orders","epoch":1,"reset":false,"changes":[{"order":"dance","peer":1}]}'],
+  [
+    "a backup that is no node",
+    '{"type":"orders","epoch":1,"reset":false,"changes":[{"order":"backup","stream":{"node":1,"stream":0},"parent":"2","layers":[]}]}',
+  ],
+  [
+    "standing by for nobody",
+    '{"type":"orders","epoch":1,"reset":false,"changes":[{"order":"stand_by","stream":{"node":1,"stream":0},"layers":[0],"rate_bps":1}]}',
+  ],
   ["mail from a relay, which has no key", '{"type":"mail","from":65535,"body":""}'],
   ["an offer from a relay", '{"type":"description","from":65000,"kind":"offer","sdp":"","signature":""}'],
   ["a line from a relay", '{"type":"chat","node":65535,"name":"A","at_ms":1,"body":""}'],

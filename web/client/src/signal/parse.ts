@@ -84,6 +84,8 @@ const order = tagged("order", {
   feed: fields({ stream, child: node, layers: list(layer), rate_bps: whole }),
   release: fields({ stream, child: node }),
   parent: fields({ stream, parent: nullable(node), layers: list(layer), reason: text }),
+  backup: fields({ stream, parent: nullable(node), layers: list(layer) }),
+  stand_by: fields({ stream, child: node, layers: list(layer), rate_bps: whole }),
 });
 const orders = { epoch: whole, reset: flag, changes: list(order) };
 /** What a Date can hold. */
@@ -128,6 +130,7 @@ const message = tagged("type", {
           fields({
             parent: node,
             child: node,
+            backup: optional(node),
             level: whole,
             layer: nullable(layer),
             live: flag,

@@ -24,6 +24,8 @@ export type Control =
   | { t: "hb"; n: number; f: number; e?: number; d?: number }
   /** Child to parent: start now; I have these already. */
   | { t: "take"; s: StreamKey; have: Have[] }
+  /** Child to the node that stands by: I am served elsewhere, stop. */
+  | { t: "drop"; s: StreamKey }
   /** Child to parent: a key frame of this layer, please. */
   | { t: "key"; s: StreamKey; l: number }
   /** Child to parent: these frames did not come. */
@@ -76,6 +78,8 @@ export function parseControl(text: unknown): Parsed {
       }
       return { ok: true, message: { t: "take", s: m.s, have } };
     }
+    case "drop":
+      return isInt(m.s, 0xfffff) ? { ok: true, message: { t: "drop", s: m.s } } : MALFORMED;
     case "key":
       if (!isInt(m.s, 0xfffff) || !isLayer(m.l)) return MALFORMED;
       return { ok: true, message: { t: "key", s: m.s, l: m.l } };

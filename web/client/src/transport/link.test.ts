@@ -10,6 +10,7 @@ describe("control messages", () => {
       { t: "hb", n: 1, f: 0 },
       { t: "hb", n: 2, f: 7, e: 1, d: 3.5 },
       { t: "take", s: 16, have: [{ layer: 1, generation: 3, number: 70_000 }] },
+      { t: "drop", s: 16 },
       { t: "key", s: 16, l: 1 },
       { t: "need", s: 16, l: 0, n: [1, 2, 4_294_967_295] },
       { t: "miss", s: 16, l: 0, n: [1] },
@@ -42,6 +43,8 @@ describe("control messages", () => {
       '{"t":"layers","s":1,"l":[4]}',
       '{"t":"slots","n":65}',
       '{"t":"slots"}',
+      '{"t":"drop"}',
+      '{"t":"drop","s":1048576}',
       '{"t":"layers","s":1,"l":[0,1,2,3,0]}',
       '{"t":"take","s":1,"have":[{"layer":0,"generation":65536,"number":0}]}',
       '{"t":"tip","s":1,"l":0,"n":1}',
@@ -94,6 +97,33 @@ describe("silence", () => {
     expect(silent).toEqual([]);
     for (const end = now + 400; now < end; now += 10) link.tick();
     expect(silent).toEqual([2]);
+  });
+
+  test("is seen after its first bound, sooner by a worker that is awake than by one that is busy", () => {
+    let now = 0;
+    const channels = { video: new FakeChannel(), audio: new FakeChannel(), control: new FakeChannel() };
+    const nothing = () => {};
+    const events = { frame: nothing, control: nothing, slots: nothing, room: nothing, silent: nothing };
+    const link = new Link(2, channels, events, () => now, SILENCE_REPORT_MS);
+    const silentAfter = (tick: number): number => {
+      channels.audio.onmessage?.call(undefined as never, new MessageEvent("message", { data: new ArrayBuffer(1) }));
+      expect(link.silent).toBe(false);
+      for (const from = now; ; now += tick) {
+        link.tick();
+        if (link.silent) return now - from;
+      }
+    };
+    link.tick();
+    expect(silentAfter(10)).toBe(SILENCE_MS);
+    now += 10;
+    // What came while the worker did something else stands behind the tick: it counts for little of what it took.
+    expect(silentAfter(120)).toBeGreaterThan(300);
+
+    const reported = new Link(2, channels, events, () => now, 0);
+    reported.tick();
+    now += 120;
+    reported.tick();
+    expect(reported.silent).toBe(true);
   });
 });
 

@@ -24,6 +24,13 @@ export const RTP_PROBE_MS = 1_000;
 const LIFE_SIGN_BYTES = 1;
 /** Silence: nothing at all for max(this, srtt + 4 rttvar). */
 export const SILENCE_MS = 100;
+/** By RTP a backup waits longer: what says that the other end is there comes each 100 to 150 ms, and one may be lost. */
+export const RTP_QUIET_MS = 250;
+/**
+ * A tick adds at most this to a silence. One that comes later stood behind other work of this worker, and what the peer
+ * said meanwhile stands behind it still: a busy node takes its time to call others silent.
+ */
+export const AWAKE_MS = 30;
 /** And reported when it has lasted so much longer. */
 export const SILENCE_REPORT_MS = 500;
 /** On a socket, where a heartbeat stands behind the picture that is on its way: 250 kB at 1 Mbit/s. */
@@ -86,6 +93,9 @@ export class Link implements Neighbour {
   readonly sent = new Rate();
   readonly received = new Rate();
   readonly counters: LinkCounters = { junk: 0, unknown: 0, flooded: 0, failed: 0 };
+  /** Nothing at all came for max(`SILENCE_MS`, srtt + 4 rttvar), on a link that was open; false as soon as anything comes. */
+  silent = false;
+  private quietMs = 0;
   private readonly video: Channel;
   private readonly audio: Channel;
   private readonly controls: Channel;
@@ -194,12 +204,18 @@ export class Link implements Neighbour {
     const stalled = now - this.tickedAt;
     this.tickedAt = now;
     if (!this.open) return;
-    if (this.heardAt === null) this.heardAt = now;
-    else if (stalled > STALL_MS) this.heardAt += stalled;
+    if (this.heardAt === null) {
+      this.heardAt = now;
+      this.quietMs = 0;
+    } else if (stalled > STALL_MS) this.heardAt += stalled;
     const quiet = now - this.heardAt;
     if (this.beatIsDue(now, quiet)) this.beat(now);
+    this.quietMs += Math.min(stalled, AWAKE_MS);
+    const unusual = this.byRtp ? RTP_QUIET_MS : SILENCE_MS;
+    if (this.quietMs >= Math.max(unusual, this.rtt.bound(0))) this.silent = true;
     if (!this.silenceReported && quiet >= Math.max(SILENCE_MS, this.rtt.bound(0)) + this.silenceReportMs) {
       this.silenceReported = true;
+      this.silent = true;
       this.events.silent(this.peer);
     }
   }
@@ -260,6 +276,8 @@ export class Link implements Neighbour {
     const now = this.now();
     this.heardAt = now;
     this.silenceReported = false;
+    this.silent = false;
+    this.quietMs = 0;
     this.received.add(bytes, now);
   }
 

@@ -3,14 +3,16 @@
  * anything else happens to it, as the very bytes that came. Pure: time is passed in, links are `Neighbour`s.
  *
  * Streams exist only by order (feed, parent, publish); nothing that a peer sends allocates one. A frame counts only
- * when it comes from the stream's parent, or from the former parent while the new one has yet to deliver.
+ * when it comes from the stream's parent, from the former parent while the new one has yet to deliver, or from the backup
+ * that was told to begin because whoever delivered fell silent.
  */
 import { decodeHeader, type Header } from "../frame/header.ts";
 import type { Control, Have } from "./control.ts";
 import { MAX_NUMBERS } from "./control.ts";
 import { Lane, Outbox, type Port } from "./queue.ts";
 import { AUDIO, type Stored, VIDEO } from "./ring.ts";
-import { type Edge, edgeTo, GRACE_MS, mayAskKey, Stream } from "./stream.ts";
+import { appoint, attend, relieve, settle, sourceOf } from "./sources.ts";
+import { type Edge, edgeTo, mayAskKey, rest, Stream } from "./stream.ts";
 import { type MediaSide, type StreamKey, streamKey } from "./types.ts";
 
 /** How long a parent waits for the child's `take` before it begins by itself. */
@@ -45,6 +47,8 @@ export interface Neighbour extends Port {
    * has been repaired below as far as that goes.
    */
   readonly byRtp: boolean;
+  /** Nothing at all comes from it. */
+  readonly silent: boolean;
   /** A frame of ours left for it through an encoder. */
   carried(bytes: number): void;
   /** False: the channel is not open yet; nothing was sent. */
@@ -88,6 +92,7 @@ export class Router {
   private readonly media: MediaSide;
   private readonly events: RouterEvents;
   private readonly peers = new Map<number, Peer>();
+  private readonly ports = (node: number): Neighbour | undefined => this.peers.get(node)?.port;
   private lastTick = 0;
   private chosen = Number.NEGATIVE_INFINITY;
 
@@ -114,7 +119,9 @@ export class Router {
         edge.since = now;
         if (!port.byRtp) outbox.lanes.set(stream.key, edge.lane);
       }
-      for (const parent of [stream.parent, stream.previous]) if (parent?.node === port.peer) parent.taken = false;
+      for (const parent of [stream.parent, stream.previous, stream.standIn]) {
+        if (parent?.node === port.peer) parent.taken = false;
+      }
     }
   }
 
@@ -122,15 +129,28 @@ export class Router {
     if (!this.peers.delete(node)) return;
     for (const stream of this.streams.values()) {
       const edge = stream.edges.get(node);
-      if (!edge) continue;
-      edge.started = false;
-      edge.told = "";
-      for (const layer of [...edge.lane.layers.keys()]) edge.lane.stop(layer);
+      if (edge) rest(edge);
     }
   }
 
   /** Feed a child, or change how. */
   feed(key: StreamKey, child: number, layers: readonly number[], rateBps: number, now: number): void {
+    this.lay(key, child, layers, rateBps, false, now);
+  }
+
+  /** Be ready to feed a child from its `take` on. An edge that has begun so goes on as it is when it is fed by order. */
+  standBy(key: StreamKey, child: number, layers: readonly number[], rateBps: number, now: number): void {
+    this.lay(key, child, layers, rateBps, true, now);
+  }
+
+  private lay(
+    key: StreamKey,
+    child: number,
+    layers: readonly number[],
+    rateBps: number,
+    standby: boolean,
+    now: number,
+  ): void {
     if (child === this.node) return;
     const stream = this.stream(key);
     const sorted = [...layers].sort((a, b) => a - b);
@@ -138,16 +158,19 @@ export class Router {
     if (edge) {
       edge.layers = sorted;
       edge.lane.rateBps = rateBps;
+      if (standby && !edge.standby) rest(edge);
+      if (edge.standby && !standby) edge.since = now;
+      edge.standby = standby;
       if (edge.started && !this.peers.get(child)?.port.byRtp) this.choose(stream, edge, now);
       return;
     }
-    edge = edgeTo(child, sorted, new Lane(key, rateBps, now), now);
+    edge = edgeTo(child, sorted, new Lane(key, rateBps, now), standby, now);
     stream.edges.set(child, edge);
     const peer = this.peers.get(child);
     if (!peer) return;
     if (!peer.port.byRtp) peer.outbox.lanes.set(key, edge.lane);
     const have = peer.takes.get(key);
-    if (have) this.begin(stream, edge, have, now);
+    if (have && !standby) this.begin(stream, edge, have, now);
   }
 
   release(key: StreamKey, child: number): void {
@@ -166,19 +189,12 @@ export class Router {
     if (stream.own) return;
     stream.expected = [...layers].sort((a, b) => a - b);
     if ((stream.parent?.node ?? null) === node) return;
-    if (stream.parent?.ready || !stream.previous) stream.previous = stream.parent;
-    stream.previousUntil = Number.POSITIVE_INFINITY;
-    stream.untold();
-    if (node === null) {
-      stream.parent = null;
-      return;
-    }
-    // Back to the one that we were just leaving: it has never stopped being good.
-    const known = stream.previous?.node === node ? stream.previous : null;
-    if (known) stream.previous = null;
-    stream.parent = { node, since: now, ready: false, firstAudio: null, taken: false };
-    for (const gaps of stream.video.values()) gaps.reparent(now);
-    this.take(stream);
+    if (appoint(stream, node, this.ports, now)) this.delivered(stream, now);
+  }
+
+  /** Who takes over should the parent fall silent; null: nobody. One that has begun goes on until it is not needed. */
+  backup(key: StreamKey, node: number | null): void {
+    this.stream(key).backup = node;
   }
 
   forget(key: StreamKey): void {
@@ -224,9 +240,15 @@ export class Router {
     }
     if (!parent.ready && stream.usable(parent, header, now)) {
       parent.ready = true;
-      if (parent === stream.parent) stream.previousUntil = now + GRACE_MS;
-      this.events.ready(key, from);
+      if (parent === stream.parent) this.delivered(stream, now);
     }
+    if (parent.ready) relieve(stream, parent, this.ports, now);
+  }
+
+  /** The parent delivers: those who wait for the stream may have it. */
+  private delivered(stream: Stream, now: number): void {
+    const parent = settle(stream, this.ports, now);
+    if (parent) this.events.ready(stream.key, parent.node);
   }
 
   /** A frame that this node sealed. `carriedTo`: the peer that gets it from the encoder itself. */
@@ -288,13 +310,20 @@ export class Router {
       if (stream && edge) this.begin(stream, edge, message.have, now);
       return;
     }
+    if (message.t === "drop") {
+      const edge = stream?.edges.get(from);
+      if (edge?.standby) rest(edge);
+      else this.counters.misplaced += 1;
+      return;
+    }
     if (message.t === "miss" || message.t === "layers" || message.t === "tip") {
       const parent = stream?.mayDeliver(from);
       if (!stream || !parent) {
         this.counters.misplaced += 1;
         return;
       }
-      if (parent !== this.source(stream)) return;
+      if (message.t === "layers") parent.given = message.l;
+      if (parent !== sourceOf(stream, this.ports)) return;
       if (message.t === "miss") stream.video.get(message.l)?.miss(message.n, now);
       else if (message.t === "tip") stream.video.get(message.l)?.tip(message.g, message.n, now);
       else {
@@ -306,7 +335,8 @@ export class Router {
       return;
     }
     const edge = stream?.edges.get(from);
-    if (!stream || !edge || !(edge.layers.includes(message.l) || edge.lane.layers.has(message.l))) {
+    const resting = edge?.standby && !edge.started;
+    if (!stream || !edge || resting || !(edge.layers.includes(message.l) || edge.lane.layers.has(message.l))) {
       this.counters.misplaced += 1;
       return;
     }
@@ -365,9 +395,8 @@ export class Router {
 
   /** Incoming side: hand-over, repair, key frames. */
   private tend(stream: Stream, now: number): void {
-    if (stream.previous && now >= stream.previousUntil) stream.previous = null;
-    this.take(stream);
-    const source = this.source(stream);
+    attend(stream, this.ports, now);
+    const source = sourceOf(stream, this.ports);
     const peer = source ? this.peers.get(source.node) : undefined;
     const srtt = peer?.port.srtt ?? 0;
     const bound = peer?.port.bound ?? 200;
@@ -400,7 +429,7 @@ export class Router {
       return;
     }
     if (!edge.started) {
-      if (now - edge.since >= TAKE_WAIT_MS) this.begin(stream, edge, [], now);
+      if (!edge.standby && now - edge.since >= TAKE_WAIT_MS) this.begin(stream, edge, [], now);
       return;
     }
     if (peer.port.byRtp) return;
@@ -411,19 +440,6 @@ export class Router {
       }
     }
     for (const layer of edge.lane.wantsKey(now, peer.outbox.drained)) stream.keys.request(layer);
-  }
-
-  /** Tell the parent to begin, once the link is up. */
-  private take(stream: Stream): void {
-    const parent = stream.parent;
-    if (!parent || parent.taken) return;
-    const port = this.peers.get(parent.node)?.port;
-    if (!port?.open) return;
-    const have: Have[] = [];
-    for (const [layer, gaps] of stream.video) {
-      if (gaps.whole && layer < 4) have.push({ layer, generation: gaps.generation, number: gaps.highest });
-    }
-    parent.taken = port.control({ t: "take", s: stream.key, have });
   }
 
   private begin(stream: Stream, edge: Edge, have: readonly Have[], now: number): void {
@@ -480,17 +496,10 @@ export class Router {
         this.media.keyFrame(stream.key & 15, layer);
         continue;
       }
-      const source = this.source(stream);
+      const source = sourceOf(stream, this.ports);
       const port = source ? this.peers.get(source.node)?.port : undefined;
       if (port?.control({ t: "key", s: stream.key, l: layer })) stream.keys.sent(layer, now);
     }
-  }
-
-  /** Who delivers at present: the new parent once it has begun, before that the former one if there is one. */
-  private source(stream: Stream): Stream["parent"] {
-    if (stream.parent?.ready) return stream.parent;
-    const previous = stream.previous && this.peers.get(stream.previous.node)?.port.open ? stream.previous : null;
-    return previous ?? stream.parent;
   }
 
   /** A source lowers its encoders when most of its children back up, and raises them slowly. */

@@ -163,6 +163,8 @@ export class Player implements MediaSide {
   readonly keyFrames: { stream: number; layer: number; at: number }[] = [];
   readonly shares: { share: number; at: number }[] = [];
   frames = 0;
+  /** When pictures came, by stream. */
+  readonly pictures = new Map<StreamKey, number[]>();
   onKeyFrame: (stream: number, layer: number) => void = () => {};
   private readonly waiting = new Map<string, Map<number, Header>>();
   private readonly have = new Map<string, Set<number>>();
@@ -180,6 +182,9 @@ export class Player implements MediaSide {
       this.audio.set(stream, numbers);
       return;
     }
+    const pictures = this.pictures.get(stream) ?? [];
+    pictures.push(this.clock.now);
+    this.pictures.set(stream, pictures);
     const id = `${stream}.${header.spatial}`;
     const waiting = this.waiting.get(id) ?? new Map<number, Header>();
     this.waiting.set(id, waiting);
@@ -293,6 +298,18 @@ export class Net {
   ): void {
     this.node(child).transport.parent(stream, parent, layers);
     this.node(parent).transport.feed(stream, child, layers, rateBps);
+  }
+
+  /** Who feeds the child should its parent fall silent, as the server orders it. */
+  backup(stream: { node: number; stream: number }, node: number, child: number, layers = [0]): void {
+    this.node(child).transport.backup(stream, node);
+    this.node(node).transport.standBy(stream, child, layers, 1_000_000);
+  }
+
+  /** Both directions of a link carry nothing, or (`false`) something again. */
+  cut(a: number, b: number, down = true): void {
+    this.direction(a, b).down = down;
+    this.direction(b, a).down = down;
   }
 
   run(ms: number): void {

@@ -29,6 +29,8 @@ export interface Edge {
   /** The order's layers, lowest first. */
   layers: number[];
   lane: Lane;
+  /** The child's backup: sends from its `take` to its `drop`, and nothing before and after. */
+  standby: boolean;
   /** The child has asked to begin (`take`), or we stopped waiting for that. */
   started: boolean;
   since: number;
@@ -40,9 +42,24 @@ export interface Edge {
   readonly rate: Rate;
 }
 
-export function edgeTo(child: number, layers: number[], lane: Lane, now: number): Edge {
-  const fresh = { started: false, since: now, told: "", keyBudget: KEY_BURST, keyBudgetAt: now, rate: new Rate() };
+export function edgeTo(child: number, layers: number[], lane: Lane, standby: boolean, now: number): Edge {
+  const fresh = {
+    standby,
+    started: false,
+    since: now,
+    told: "",
+    keyBudget: KEY_BURST,
+    keyBudgetAt: now,
+    rate: new Rate(),
+  };
   return { child, layers, lane, ...fresh };
+}
+
+/** Send no more on an edge, until it begins anew. */
+export function rest(edge: Edge): void {
+  edge.started = false;
+  edge.told = "";
+  for (const layer of [...edge.lane.layers.keys()]) edge.lane.stop(layer);
 }
 
 /** May this child make one more key request? Each costs everybody in the tree. */
@@ -60,8 +77,27 @@ export interface Parent {
   /** It has delivered something usable. */
   ready: boolean;
   firstAudio: number | null;
-  /** We told it to begin. */
+  /** We told it to begin, on the link that there is now. */
   taken: boolean;
+  /** ... or on an earlier one. */
+  asked: boolean;
+  /** A backup that we told to begin without an order: to be told to stop when it is not needed any more. */
+  unordered: boolean;
+  /** The layers that it says it sends; null: it has not said. */
+  given: number[] | null;
+}
+
+export function parentAt(node: number, now: number): Parent {
+  return {
+    node,
+    since: now,
+    ready: false,
+    firstAudio: null,
+    taken: false,
+    asked: false,
+    unordered: false,
+    given: null,
+  };
 }
 
 export class Stream {
@@ -71,6 +107,12 @@ export class Stream {
   parent: Parent | null = null;
   previous: Parent | null = null;
   previousUntil = Number.POSITIVE_INFINITY;
+  /** Who stands by, should whoever delivers fall silent. */
+  backup: number | null = null;
+  /** The backup that we told to begin, until the one that it stands in for is back or replaced. */
+  standIn: Parent | null = null;
+  /** How often one was told to begin. */
+  backupsTaken = 0;
   /** The layers that the order says will come. */
   expected: number[] = [];
   readonly ring = new Ring();
@@ -100,6 +142,7 @@ export class Stream {
   /** May this peer deliver frames of the stream now? */
   mayDeliver(peer: number): Parent | null {
     if (this.parent?.node === peer) return this.parent;
+    if (this.standIn?.node === peer) return this.standIn;
     if (this.previous?.node === peer) return this.previous;
     return null;
   }
@@ -129,14 +172,9 @@ export class Stream {
     }
   }
 
-  /** The parent says what it sends. */
-  told(layers: number[]): void {
+  /** What whoever delivers says that it sends; null: it has not said. */
+  told(layers: number[] | null): void {
     this.given = layers;
-  }
-
-  /** A new parent: what the old one said no longer counts. */
-  untold(): void {
-    this.given = null;
   }
 
   /** May this layer be expected? Not while the parent says that it sends others. */

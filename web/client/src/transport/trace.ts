@@ -6,7 +6,7 @@ import type { Header } from "../frame/header.ts";
 import type { StreamKey } from "./types.ts";
 
 /** Records kept per stream. */
-export const TRACE_FRAMES = 600;
+export const TRACE_FRAMES = 1500;
 
 export interface TraceRecord {
   stream: StreamKey;
@@ -15,6 +15,9 @@ export interface TraceRecord {
   generation: number;
   number: number;
   key: boolean;
+  droppable: boolean;
+  /** When it came or was made, ms on the worker's clock. */
+  atMs: number;
   bytes: number;
   /** FNV-1a, 2 x 32 bits, over the bytes as they came (or were made). */
   hash: string;
@@ -27,6 +30,11 @@ export interface TraceRecord {
 export class Trace {
   on = false;
   private readonly streams = new Map<StreamKey, Map<string, TraceRecord>>();
+  private readonly now: () => number;
+
+  constructor(now: () => number) {
+    this.now = now;
+  }
 
   received(stream: StreamKey, header: Header, sealed: Uint8Array, from: number | null): void {
     if (!this.on) return;
@@ -63,6 +71,8 @@ export class Trace {
         generation: h.generation,
         number: h.number,
         key: h.key,
+        droppable: h.droppable,
+        atMs: this.now(),
         bytes: sealed.byteLength,
         hash: hash(sealed),
         from: null,

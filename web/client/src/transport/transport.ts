@@ -41,6 +41,8 @@ export type IncomingTransportStats = Pick<
   | "keyRequests"
   | "duplicates"
   | "audioPackets"
+  | "backup"
+  | "backupsTaken"
 >;
 
 export interface TransportStats {
@@ -59,7 +61,7 @@ export class Transport implements TransportSide {
   private readonly rtp = new Map<number, RtpChannels>();
   private readonly sockets = new Map<number, SocketChannels>();
   private readonly connect: (url: string) => Socket;
-  private readonly trace = new Trace();
+  private readonly trace: Trace;
   private readonly post: (message: FromWorker) => void;
   private readonly now: () => number;
   /** Counters of links that are closed. */
@@ -69,6 +71,7 @@ export class Transport implements TransportSide {
     this.post = options.post;
     this.now = options.now;
     this.connect = options.connect ?? ((url) => new WebSocket(url, RELAY_SUBPROTOCOL));
+    this.trace = new Trace(this.now);
     this.router = new Router(options.node, options.media, {
       ready: (stream, parent) => this.post({ type: "ready", stream: streamRef(stream), parent }),
       sent: (stream, header, sealed, to) => this.trace.sent(stream, header, sealed, to),
@@ -142,12 +145,20 @@ export class Transport implements TransportSide {
     this.router.feed(keyOf(stream), child, layers, rateBps, this.now());
   }
 
+  standBy(stream: StreamRef, child: number, layers: readonly number[], rateBps: number): void {
+    this.router.standBy(keyOf(stream), child, layers, rateBps, this.now());
+  }
+
   release(stream: StreamRef, child: number): void {
     this.router.release(keyOf(stream), child);
   }
 
   parent(stream: StreamRef, parent: number | null, layers: readonly number[]): void {
     this.router.parent(keyOf(stream), parent, layers, this.now());
+  }
+
+  backup(stream: StreamRef, parent: number | null): void {
+    this.router.backup(keyOf(stream), parent);
   }
 
   forgetStream(stream: StreamRef): void {
@@ -218,9 +229,12 @@ export class Transport implements TransportSide {
           keyRequests: stream.keys.asked,
           duplicates,
           audioPackets: stream.audioPackets,
+          backup: stream.standIn?.node ?? null,
+          backupsTaken: stream.backupsTaken,
         });
       }
       for (const edge of stream.edges.values()) {
+        if (edge.standby && !edge.started) continue;
         outgoing.push({
           stream: ref,
           child: edge.child,

@@ -135,11 +135,17 @@ class MediaWorker {
       case "feed":
         transport.feed(message.stream, message.child, message.layers, message.rateBps);
         break;
+      case "stand_by":
+        transport.standBy(message.stream, message.child, message.layers, message.rateBps);
+        break;
       case "release":
         transport.release(message.stream, message.child);
         break;
       case "parent":
         transport.parent(message.stream, message.parent, message.layers);
+        break;
+      case "backup":
+        transport.backup(message.stream, message.parent);
         break;
       case "forget_stream":
         transport.forgetStream(message.stream);

@@ -41,8 +41,12 @@ export type ToWorker =
   | { type: "rtp_video"; stream: number; widths: number[] | null }
   | { type: "rtp_audio"; stream: number; on: boolean }
   | { type: "feed"; stream: StreamRef; child: Node; layers: number[]; rateBps: number }
+  /** Feed this child when it says so (its parent has fallen silent), and not before. */
+  | { type: "stand_by"; stream: StreamRef; child: Node; layers: number[]; rateBps: number }
   | { type: "release"; stream: StreamRef; child: Node }
   | { type: "parent"; stream: StreamRef; parent: Node | null; layers: number[] }
+  /** Who takes over when the parent falls silent. */
+  | { type: "backup"; stream: StreamRef; parent: Node | null }
   /** The stream ended: drop its ring, players and edges. */
   | { type: "forget_stream"; stream: StreamRef }
   /** Start or (with `null`) stop encoding. */
@@ -149,6 +153,10 @@ export interface IncomingStats {
   keyRequests: number;
   duplicates: number;
   audioPackets: number;
+  /** Who delivers in the place of the parent, which has fallen silent; null: the parent itself. */
+  backup: Node | null;
+  /** How often a backup was told to begin. */
+  backupsTaken: number;
   audioConcealed: number;
   /** Playout buffer target, ms. */
   audioTargetMs: number;
@@ -158,7 +166,7 @@ export interface IncomingStats {
   audioRms: number;
 }
 
-/** One edge on which we are the parent. */
+/** One edge on which we are the parent, and feed the child. */
 export interface OutgoingStats {
   stream: StreamRef;
   child: Node;

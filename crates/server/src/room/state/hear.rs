@@ -212,6 +212,7 @@ impl Room {
             }
             LostReason::Never => self.fact(Fact::Barred(pair.0, pair.1), now),
         }
+        self.renew_backups(now);
         self.wiring.handle_cut(from, peer, now);
     }
 
@@ -285,6 +286,7 @@ impl Room {
                 self.heard_from(edge.parent);
             }
         }
+        self.weigh(from, report, now);
         let Some(uplink) = report
             .uplink_bps
             .map(|bps| bps.clamp(*UPLINKS.start(), *UPLINKS.end()))

@@ -128,6 +128,7 @@ impl Room {
     pub(super) fn remove_relay(&mut self, now: Millis) {
         self.relay = Standing::Out;
         self.doubted.clear();
+        self.renew_backups(now);
         self.wiring.remove(RELAY, now);
         self.picture.remove(RELAY);
         if let Some(orders) = self.wiring.relay() {
@@ -305,6 +306,7 @@ impl Room {
             Fact::LinkLost(wiring::node_id(peer), wiring::node_id(RELAY)),
             now,
         );
+        self.renew_backups(now);
         self.wiring.handle_cut(peer, RELAY, now);
     }
 }
