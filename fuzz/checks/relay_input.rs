@@ -124,16 +124,25 @@ impl World {
                 for open in self.links.values_mut() {
                     *open.began.entry(stream).or_default() += 2;
                 }
-                relay.handle_command(
+                let child = peer;
+                let order = if b < 192 {
                     Command::Feed {
                         room,
                         stream,
-                        child: peer,
+                        child,
                         layers,
                         rate_bps,
-                    },
-                    now,
-                );
+                    }
+                } else {
+                    Command::StandBy {
+                        room,
+                        stream,
+                        child,
+                        layers,
+                        rate_bps,
+                    }
+                };
+                relay.handle_command(order, now);
             }
             6 => {
                 self.fed.remove(&(room, stream, peer));
@@ -145,6 +154,16 @@ impl World {
                     },
                     now,
                 );
+            }
+            8 if b >= 160 => {
+                let parent = Some(peer).filter(|_| b < 240);
+                let order = Command::Backup {
+                    room,
+                    stream,
+                    parent,
+                    layers,
+                };
+                relay.handle_command(order, now);
             }
             7 | 8 => {
                 relay.handle_command(
@@ -292,6 +311,7 @@ impl World {
             1 => format!(
                 r#"{{"t":"take","s":{s},"have":[{{"layer":{l},"generation":1,"number":{n}}}]}}"#
             ),
+            2 if d >= 128 => format!(r#"{{"t":"drop","s":{s}}}"#),
             2 => format!(r#"{{"t":"key","s":{s},"l":{l}}}"#),
             3 => format!(r#"{{"t":"need","s":{s},"l":{l},"n":{numbers:?}}}"#),
             4 => format!(r#"{{"t":"miss","s":{s},"l":{l},"n":{numbers:?}}}"#),
