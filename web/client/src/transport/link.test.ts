@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { type Control, encodeControl, parseControl } from "./control.ts";
-import { Link, SILENCE_MS, SILENCE_REPORT_MS } from "./link.ts";
+import { Link, RTP_QUIET_MS, SILENCE_MS, SILENCE_REPORT_MS } from "./link.ts";
 import { Delay, Loss, Rate, Rtt } from "./meter.ts";
 import { FakeChannel, Net } from "./simulation.ts";
 
@@ -97,6 +97,18 @@ describe("silence", () => {
     expect(silent).toEqual([]);
     for (const end = now + 400; now < end; now += 10) link.tick();
     expect(silent).toEqual([2]);
+  });
+
+  test("by RTP is seen by backups when the sign of life after the one that was lost is missing, too", () => {
+    let now = 0;
+    const channels = { video: new FakeChannel(), audio: new FakeChannel(), control: new FakeChannel() };
+    const nothing = () => {};
+    const events = { frame: nothing, control: nothing, slots: nothing, room: nothing, silent: nothing };
+    const link = new Link(2, channels, events, () => now, SILENCE_REPORT_MS, true);
+    for (; now < RTP_QUIET_MS; now += 10) link.tick();
+    expect(link.silent).toBe(false);
+    link.tick();
+    expect(link.silent).toBe(true);
   });
 
   test("is seen after its first bound, sooner by a worker that is awake than by one that is busy", () => {
