@@ -30,27 +30,17 @@ const MODEST: Effort = Effort {
 const RELAYS_IN_A_ROW: u8 = 2;
 
 /// The old trees without every edge that no longer may or can be.
-pub(super) fn keep(
-    room: &Room,
-    old: &BTreeMap<StreamId, BTreeMap<NodeId, NodeId>>,
-    direct: &BTreeSet<StreamId>,
-) -> Shape {
+pub(super) fn keep(room: &Room, old: &BTreeMap<StreamId, BTreeMap<NodeId, NodeId>>) -> Shape {
     let mut shape = Shape::empty(room);
     for (&id, parents) in old {
         let Some(stream) = room.streams.get(&id) else {
             continue;
         };
         for (&child, &parent) in parents {
-            let detour = direct.contains(&id)
-                && parent != stream.root
-                && !room.is_relay(child)
-                && !room.barred(stream.root, child)
-                && !room.avoided(stream.root, child);
             let holds = child != stream.root
                 && room.nodes.contains_key(&child)
                 && room.nodes.contains_key(&parent)
-                && room.may_feed(stream, parent, child)
-                && !detour;
+                && room.may_feed(stream, parent, child);
             if holds {
                 shape.attach(room, id, child, parent);
             }

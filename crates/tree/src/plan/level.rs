@@ -1,0 +1,542 @@
+//! Water-filling: how much of its uplink everybody should use under `Auto`, and the moves that get there.
+//!
+//! Owns the second thought about trees that stand: whoever sends more than its share hands whole lists of receivers to a
+//! helper that sends less than its own, and takes receivers back once it has uplink to spare. Every copy still has to be
+//! sent by somebody, so this never lowers the sum; it levels it. A helper is a receiver that the root feeds anyway, so it
+//! costs nothing either, but a hop.
+//!
+//! Contract: nobody is deeper than two hops for it, nobody loses a parent, edges of relays are not touched, and no uplink
+//! that carried everything wanted is overdrawn. What is within a copy of its share stays where it is, so a plan that is
+//! level is not moved. Costs: O(nodes) per hand-over and O(tree) per receiver handed over.
+//!
+//! After the surplus and deficit matching of Mutualcast (Li, Chou, Zhang 2005: two hops reach every rate that uplinks
+//! allow) and the target loads of Chunkyspread (2006); SplitStream's one interior role per node is a preference here.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::room::{Room, Stream};
+use super::shape::Shape;
+use crate::{NodeId, Policy, StreamId};
+
+/// Water levels are reckoned in these parts of an uplink.
+const WHOLE: u64 = 1 << 10;
+
+/// Below half of its uplink nobody asks for help: a hop costs delay, and there is headroom enough.
+const EASE: u64 = WHOLE / 2;
+
+/// Whom levelling is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// Those whose uplink cannot carry everything wanted.
+    Relief,
+    /// All who send a copy more than their share.
+    Even,
+}
+
+/// What a participant has and should use, bit/s.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Share {
+    budget: u64,
+    /// What it would send if all uplinks were used alike.
+    target: u64,
+    /// The dearest copy that it sends.
+    copy: u64,
+}
+
+impl Share {
+    /// What it may send before anything is moved for it.
+    fn limit(&self, aim: Aim) -> u64 {
+        match aim {
+            Aim::Relief => self.budget,
+            Aim::Even => self.budget.min(self.target + self.copy),
+        }
+    }
+
+    /// What it should send once something is moved: half a copy about the target, so that nothing is moved twice.
+    fn goal(&self) -> u64 {
+        self.budget.min(self.target + self.copy / 2)
+    }
+
+    /// What it goes down to when it is lightened.
+    fn floor(&self, aim: Aim) -> u64 {
+        match aim {
+            Aim::Relief => self.budget,
+            Aim::Even => self.goal(),
+        }
+    }
+}
+
+/// Every participant's share of what participants send in these trees, and whether their uplinks suffice for it in sum.
+fn shares(room: &Room, shape: &Shape) -> (BTreeMap<NodeId, Share>, bool) {
+    struct Bounds {
+        least: u64,
+        most: u64,
+    }
+    let mut bounds: BTreeMap<NodeId, Bounds> = BTreeMap::new();
+    let mut shares: BTreeMap<NodeId, Share> = BTreeMap::new();
+    let mut total = 0;
+    for (&id, node) in &room.nodes {
+        if room.is_relay(id) {
+            continue;
+        }
+        let most = if node.facts.forwards && node.facts.slots > 0 {
+            node.budget
+        } else {
+            0
+        };
+        bounds.insert(id, Bounds { least: 0, most });
+        shares.insert(
+            id,
+            Share {
+                budget: node.budget,
+                ..Share::default()
+            },
+        );
+        total += shape.load(id).full;
+    }
+    for (&id, stream) in &room.streams {
+        let tree = shape.tree(id);
+        let (mut copy, mut own) = (0, 0);
+        for (&child, &parent) in &tree.parent {
+            let bill = stream.bill(&tree.counts(child), tree.is_leaf(child)).1;
+            if let Some(share) = shares.get_mut(&parent) {
+                share.copy = share.copy.max(bill);
+            }
+            if parent == stream.root {
+                copy = bill.max(copy);
+            }
+            if !room.is_relay(parent) {
+                own += bill;
+            }
+        }
+        let (Some(bounds), Some(node)) =
+            (bounds.get_mut(&stream.root), room.nodes.get(&stream.root))
+        else {
+            continue;
+        };
+        bounds.least = (bounds.least + copy).min(node.budget);
+        if !node.facts.forwards {
+            bounds.most = (bounds.most + own).min(node.budget);
+        }
+    }
+    // The lowest level at which everything is sent, by bisection.
+    let at = |level: u64, id: &NodeId, budget: u64| {
+        let bounds = &bounds[id];
+        (budget.saturating_mul(level) / WHOLE).clamp(bounds.least, bounds.most.max(bounds.least))
+    };
+    let suffices = |level: u64| {
+        let sums = shares.iter().map(|(id, share)| at(level, id, share.budget));
+        sums.fold(0, u64::saturating_add) >= total
+    };
+    let (mut low, mut high) = (EASE, WHOLE);
+    while low < high {
+        let level = (low + high) / 2;
+        if suffices(level) {
+            high = level;
+        } else {
+            low = level + 1;
+        }
+    }
+    let enough = suffices(WHOLE);
+    for (id, share) in &mut shares {
+        share.target = at(low, id, share.budget);
+    }
+    (shares, enough)
+}
+
+/// How much more than a copy above their shares participants send, summed, bit/s.
+pub(super) fn unevenness(room: &Room, shape: &Shape) -> u64 {
+    if room.policy != Policy::Auto {
+        return 0;
+    }
+    let (shares, _) = shares(room, shape);
+    shares
+        .iter()
+        .map(|(&id, share)| shape.load(id).full.saturating_sub(share.limit(Aim::Even)))
+        .sum()
+}
+
+/// Move receivers until nobody sends more than its share by more than a copy, or nobody can help.
+pub(super) fn level(room: &Room, shape: &mut Shape, aim: Aim) {
+    if room.policy != Policy::Auto {
+        return;
+    }
+    let over = |shape: &Shape| {
+        let mut nodes = room.nodes.iter();
+        nodes.any(|(&id, node)| !room.is_relay(id) && shape.load(id).full > node.budget)
+    };
+    if aim == Aim::Relief && !over(shape) {
+        return;
+    }
+    let mut work = Leveller::new(room, shape, aim);
+    let mut stuck: BTreeSet<NodeId> = BTreeSet::new();
+    // Forced hand-overs may go round; this many is more than any room of participants was seen to take.
+    for _ in 0..room.nodes.len() * 8 {
+        let Some(node) = work.fullest(&stuck) else {
+            break;
+        };
+        if work.lighten(node) {
+            stuck.clear();
+        } else {
+            stuck.insert(node);
+        }
+    }
+    if aim == Aim::Even {
+        work.take_back();
+    }
+}
+
+struct Leveller<'a> {
+    room: &'a Room,
+    shape: &'a mut Shape,
+    aim: Aim,
+    shares: BTreeMap<NodeId, Share>,
+    /// Do the uplinks suffice in sum? Then a helper may be given more than it can send, and pass its own stream on.
+    enough: bool,
+    /// Other people's streams that a participant forwards.
+    roles: BTreeMap<NodeId, BTreeSet<StreamId>>,
+    /// Own streams.
+    own: BTreeMap<NodeId, Vec<StreamId>>,
+}
+
+/// A helper that might take over, the better the smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Offer {
+    /// It would have to be sent video that it does not show itself.
+    blind: bool,
+    class: u8,
+    roles: usize,
+    /// Room left by the smallest that suffices, or the largest of those that do not.
+    fit: (u64, Reverse<u64>),
+    helper: NodeId,
+    /// What it may send in the end.
+    cap: u64,
+}
+
+impl<'a> Leveller<'a> {
+    fn new(room: &'a Room, shape: &'a mut Shape, aim: Aim) -> Self {
+        let (shares, enough) = shares(room, shape);
+        let mut roles: BTreeMap<NodeId, BTreeSet<StreamId>> = BTreeMap::new();
+        let mut own: BTreeMap<NodeId, Vec<StreamId>> = BTreeMap::new();
+        for (&id, stream) in &room.streams {
+            own.entry(stream.root).or_default().push(id);
+            for (&node, kids) in &shape.tree(id).kids {
+                if node != stream.root && !kids.is_empty() {
+                    roles.entry(node).or_default().insert(id);
+                }
+            }
+        }
+        Leveller {
+            room,
+            shape,
+            aim,
+            shares,
+            enough,
+            roles,
+            own,
+        }
+    }
+
+    fn share(&self, node: NodeId) -> Share {
+        self.shares.get(&node).copied().unwrap_or_default()
+    }
+
+    fn load(&self, node: NodeId) -> u64 {
+        self.shape.load(node).full
+    }
+
+    fn roles(&self, node: NodeId) -> usize {
+        self.roles.get(&node).map_or(0, BTreeSet::len)
+    }
+
+    /// Whoever is furthest above its limit.
+    fn fullest(&self, stuck: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let over = self.shares.iter().filter_map(|(&id, share)| {
+            let over = self.load(id).checked_sub(share.limit(self.aim) + 1)?;
+            (!stuck.contains(&id)).then_some((over, Reverse(id)))
+        });
+        over.max().map(|(_, Reverse(id))| id)
+    }
+
+    /// Take something off a node; false if there is nothing to be taken.
+    fn lighten(&mut self, node: NodeId) -> bool {
+        let roles: Vec<StreamId> = self
+            .roles
+            .get(&node)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
+        let mut moved = false;
+        for &id in &roles {
+            moved |= self.give_back(id, node, self.share(node).floor(self.aim));
+        }
+        if moved {
+            return true;
+        }
+        for &id in &roles {
+            if self.pass_on(id, node) {
+                return true;
+            }
+        }
+        let mut own = self.own.get(&node).cloned().unwrap_or_default();
+        own.sort_by_key(|&id| (Reverse(self.shape.tree(id).kids_of(node).count()), id));
+        own.into_iter().chain(roles).any(|id| self.spread(id, node))
+    }
+
+    /// Receivers of a stream that this node feeds and that feed nobody, those first whose going frees most; of equal
+    /// ones the last.
+    fn leaves(&self, id: StreamId, node: NodeId) -> Vec<(u64, NodeId)> {
+        let Some(stream) = self.room.streams.get(&id) else {
+            return Vec::new();
+        };
+        let tree = self.shape.tree(id);
+        let mut leaves: Vec<(u64, NodeId)> = tree
+            .kids_of(node)
+            .filter(|&kid| !self.room.is_relay(kid) && tree.is_leaf(kid))
+            .map(|kid| (stream.bill(&tree.counts(kid), true).1, kid))
+            .collect();
+        leaves.sort_unstable_by(|a, b| b.cmp(a));
+        leaves
+    }
+
+    /// Move a leaf from one parent to another, if that may be and leaves the new parent, and the root, at no more than
+    /// they may send. Nothing changes otherwise.
+    fn shift(&mut self, id: StreamId, kid: NodeId, to: NodeId, cap: u64) -> bool {
+        let (room, Some(stream)) = (self.room, self.room.streams.get(&id)) else {
+            return false;
+        };
+        if kid == to || room.avoided(to, kid) || !room.may_feed(stream, to, kid) {
+            return false;
+        }
+        let root = stream.root;
+        let before = self.load(root);
+        let Some(from) = self.shape.detach(room, id, kid) else {
+            return false;
+        };
+        let fits = self.shape.allowed(room, id, kid, to)
+            && self.shape.fit(room, id, kid, to, true).is_some()
+            && {
+                self.shape.attach(room, id, kid, to);
+                let load = self.load(root);
+                // A helper's own edge may have become dearer than the root can bear.
+                let fits = self.load(to) <= cap
+                    && (root == to || load <= before || load <= self.share(root).budget);
+                if !fits {
+                    self.shape.detach(room, id, kid);
+                }
+                fits
+            };
+        if !fits {
+            self.shape.attach(room, id, kid, from);
+            return false;
+        }
+        if to != root {
+            self.roles.entry(to).or_default().insert(id);
+        }
+        if from != root
+            && self.shape.tree(id).is_leaf(from)
+            && let Some(roles) = self.roles.get_mut(&from)
+        {
+            roles.remove(&id);
+        }
+        true
+    }
+
+    /// A helper's receivers go back to the root as far as the root has uplink to spare, until the helper sends no more
+    /// than `goal`.
+    fn give_back(&mut self, id: StreamId, helper: NodeId, goal: u64) -> bool {
+        let Some(root) = self.room.streams.get(&id).map(|stream| stream.root) else {
+            return false;
+        };
+        let share = self.share(root);
+        let cap = share.target.min(share.budget);
+        let mut moved = false;
+        for (_, kid) in self.leaves(id, helper) {
+            if self.load(helper) <= goal {
+                break;
+            }
+            moved |= self.shift(id, kid, root, cap);
+        }
+        moved
+    }
+
+    /// Another child of the root takes a helper's whole place, if that leaves both within their shares: so a strong
+    /// newcomer relieves the weak.
+    fn pass_on(&mut self, id: StreamId, helper: NodeId) -> bool {
+        let Some(stream) = self.room.streams.get(&id) else {
+            return false;
+        };
+        let root = stream.root;
+        let tree = self.shape.tree(id);
+        let list = self.leaves(id, helper);
+        if tree.parent.get(&helper) != Some(&root) || list.len() != tree.kids_of(helper).count() {
+            return false;
+        }
+        let weight: u64 = list.iter().map(|&(bill, _)| bill).sum();
+        let heir = tree.kids_of(root).filter(|&kid| {
+            let share = self.share(kid);
+            kid != helper
+                && self.may_help(stream, kid)
+                && self.load(kid) + weight <= share.goal()
+                && (self.roles(kid) == 0 || !tree.is_leaf(kid))
+        });
+        let heir = heir.min_by_key(|&kid| {
+            let spare = self.share(kid).goal() - self.load(kid);
+            (tree.is_leaf(kid), Reverse(spare), kid)
+        });
+        let Some(heir) = heir else {
+            return false;
+        };
+        self.move_all(id, &list, helper, heir)
+    }
+
+    /// Hand leaves of a root or a helper to the best other helper, as many as it sends above its share.
+    fn spread(&mut self, id: StreamId, from: NodeId) -> bool {
+        let Some(stream) = self.room.streams.get(&id) else {
+            return false;
+        };
+        let list = self.leaves(id, from);
+        let goal = self.share(from).floor(self.aim);
+        // What has to go, in whole receivers.
+        let mut over = self.load(from).saturating_sub(goal);
+        let (mut need, mut count, mut least, mut top) = (0, 0, u64::MAX, None);
+        for &(bill, kid) in &list {
+            if over == 0 {
+                break;
+            }
+            over = over.saturating_sub(bill);
+            need += bill;
+            count += 1;
+            least = least.min(bill);
+            top = top.max(self.room.top(stream, kid));
+        }
+        if count == 0 {
+            return false;
+        }
+        // A helper costs the root a copy: is the next one the last it can afford?
+        let last = stream.root == from && list.len() - count <= 1;
+        let pressed = self.load(from) > self.share(from).budget;
+        let tree = self.shape.tree(id);
+        let offer = |helper: NodeId| {
+            let (share, load) = (self.share(helper), self.load(helper));
+            let blind = self.room.top(stream, helper) < top;
+            if helper == from || !self.may_help(stream, helper) || (blind && count < 2) {
+                return None;
+            }
+            let helps = !tree.is_leaf(helper);
+            let roles = self.roles(helper) - usize::from(helps);
+            // What it could hand over in turn.
+            let freed = if last && self.enough {
+                self.load_of_own(helper)
+            } else {
+                0
+            };
+            let (goal, limit) = (share.goal(), share.limit(Aim::Even));
+            let whole = |cap: u64| load + need <= cap;
+            let part = |cap: u64| load + least <= cap;
+            let (class, cap) = if roles == 0 && whole(goal) {
+                (u8::from(!helps), goal)
+            } else if roles == 0 && !last && part(goal) {
+                (2 + u8::from(!helps), goal)
+            } else if whole(goal) {
+                (4, goal)
+            } else if !last && part(goal) {
+                (5, goal)
+            } else if whole(limit) || (!last && part(limit)) {
+                (6, limit)
+            } else if pressed && whole(share.budget) {
+                (7, share.budget)
+            } else if last && whole(share.budget.max(load) + freed) {
+                (8, share.budget.max(load) + freed)
+            } else if pressed && part(share.budget) {
+                (9, share.budget)
+            } else {
+                return None;
+            };
+            let fit = match (cap - load).checked_sub(need) {
+                Some(left) if class < 7 => (left, Reverse(0)),
+                _ => (
+                    u64::MAX,
+                    Reverse((share.target + freed).saturating_sub(load)),
+                ),
+            };
+            Some(Offer {
+                blind,
+                class,
+                roles,
+                fit,
+                helper,
+                cap,
+            })
+        };
+        let Some(best) = tree.kids_of(stream.root).filter_map(offer).min() else {
+            return false;
+        };
+        let mut moved = false;
+        for &(_, kid) in list.iter().filter(|&&(_, kid)| kid != best.helper) {
+            if self.load(from) <= goal {
+                break;
+            }
+            moved |= self.shift(id, kid, best.helper, best.cap);
+        }
+        moved
+    }
+
+    /// What a node sends of its own streams and could hand over: all but one copy of each.
+    fn load_of_own(&self, node: NodeId) -> u64 {
+        let own = self.own.get(&node).into_iter().flatten();
+        own.map(|&id| {
+            let leaves = self.leaves(id, node);
+            leaves.iter().skip(1).map(|&(bill, _)| bill).sum::<u64>()
+        })
+        .sum()
+    }
+
+    fn may_help(&self, stream: &Stream, node: NodeId) -> bool {
+        !self.room.is_relay(node)
+            && !self.room.avoided(stream.root, node)
+            && self
+                .room
+                .nodes
+                .get(&node)
+                .is_some_and(|node| node.facts.forwards && node.facts.slots > 0)
+    }
+
+    /// Move a whole list, or nothing.
+    fn move_all(&mut self, id: StreamId, list: &[(u64, NodeId)], from: NodeId, to: NodeId) -> bool {
+        let cap = self.share(to).goal();
+        for (at, &(_, kid)) in list.iter().enumerate() {
+            if !self.shift(id, kid, to, cap) {
+                for &(_, kid) in list.iter().take(at) {
+                    self.shift(id, kid, from, u64::MAX);
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Where a root has uplink to spare, fewer hops: its receivers come back, those of the smallest helpers first.
+    fn take_back(&mut self) {
+        for (&id, stream) in &self.room.streams {
+            let tree = self.shape.tree(id);
+            let mut helpers: Vec<(usize, NodeId)> = tree
+                .kids_of(stream.root)
+                .filter(|&kid| !self.room.is_relay(kid) && !tree.is_leaf(kid))
+                .map(|kid| (tree.kids_of(kid).count(), kid))
+                .collect();
+            helpers.sort_unstable();
+            for (_, helper) in helpers {
+                self.give_back(id, helper, 0);
+            }
+        }
+    }
+}
+
+/// Would everything wanted of this node fit its uplink?
+pub(super) fn is_carried(room: &Room, shape: &Shape) -> bool {
+    let mut nodes = room.nodes.iter();
+    nodes.all(|(&id, node)| shape.load(id).full <= node.budget)
+}

@@ -1,0 +1,62 @@
+//! How evenly rooms in which everybody sends use their uplinks (goals P6 and P7 of the planner's design).
+
+mod common;
+mod rooms;
+
+use rooms::{Draw, Measured, Spread, measure, random};
+
+fn summary(rooms: usize, seed: u64, most: u64) -> Vec<(Spread, Measured)> {
+    let mut draw = Draw(seed);
+    let mut all = Vec::new();
+    for at in 0..rooms {
+        let spread = Spread::ALL[at % Spread::ALL.len()];
+        all.push((spread, measure(&random(&mut draw, most, spread))));
+    }
+    all
+}
+
+fn print(all: &[(Spread, Measured)]) {
+    for spread in Spread::ALL {
+        let of: Vec<&Measured> = all
+            .iter()
+            .filter(|(s, _)| *s == spread)
+            .map(|(_, m)| m)
+            .collect();
+        let mean = |value: &dyn Fn(&Measured) -> f64| {
+            of.iter().map(|m| value(m)).sum::<f64>() / of.len() as f64
+        };
+        let worst = of.iter().map(|m| m.above).fold(f64::MIN, f64::max);
+        let least = of.iter().map(|m| m.jain).fold(f64::MAX, f64::min);
+        let within = of.iter().filter(|m| m.above <= 1.0).count() as f64 / of.len() as f64;
+        let nodes: usize = of.iter().map(|m| m.nodes).sum();
+        let few: usize = of.iter().map(|m| m.one_role).sum();
+        let two: usize = of.iter().map(|m| m.two_roles).sum();
+        println!(
+            "{spread:?}: {} rooms; copies above the level: mean {:.3}, worst {worst:.3}, within one {:.4}; Jain mean {:.4}, least {least:.4}; nodes with one role or none {:.4}, two or fewer {:.4}, roles needed at least for {:.4}; deepest {}, receivers at two hops {:.3}; missing {}",
+            of.len(),
+            mean(&|m| m.above),
+            within,
+            mean(&|m| m.jain),
+            few as f64 / nodes as f64,
+            two as f64 / nodes as f64,
+            of.iter().map(|m| m.fewest_double).sum::<usize>() as f64 / nodes as f64,
+            of.iter().map(|m| m.depth).max().unwrap_or(0),
+            mean(&|m| m.far),
+            of.iter().map(|m| m.missing).sum::<usize>(),
+        );
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn shares_of_random_rooms() {
+    let rooms = std::env::var("ROOMS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(300);
+    let most = std::env::var("MOST")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(20);
+    print(&summary(rooms, 1, most));
+}
