@@ -10,7 +10,19 @@ fn summary(rooms: usize, seed: u64, most: u64) -> Vec<(Spread, Measured)> {
     let mut all = Vec::new();
     for at in 0..rooms {
         let spread = Spread::ALL[at % Spread::ALL.len()];
-        all.push((spread, measure(&random(&mut draw, most, spread))));
+        let room = random(&mut draw, most, spread);
+        let m = measure(&room);
+        if m.above > 1.0 || m.missing > 0 {
+            let c: Vec<f64> = room
+                .iter()
+                .map(|&u| (u as f64 / rooms::COPY as f64 * 100.0).round() / 100.0)
+                .collect();
+            println!(
+                "VIOL {spread:?} above {:.3} missing {} {c:?}",
+                m.above, m.missing
+            );
+        }
+        all.push((spread, m));
     }
     all
 }
@@ -31,6 +43,23 @@ fn print(all: &[(Spread, Measured)]) {
         let nodes: usize = of.iter().map(|m| m.nodes).sum();
         let few: usize = of.iter().map(|m| m.one_role).sum();
         let two: usize = of.iter().map(|m| m.two_roles).sum();
+        let jain = |sizes: std::ops::Range<usize>| {
+            let some: Vec<&&Measured> = of.iter().filter(|m| sizes.contains(&m.nodes)).collect();
+            let part = |bound: f64| {
+                some.iter().filter(|m| m.jain >= bound).count() as f64 / some.len().max(1) as f64
+            };
+            let mean = |value: fn(&Measured) -> f64| {
+                some.iter().map(|m| value(m)).sum::<f64>() / some.len().max(1) as f64
+            };
+            format!(
+                "{} rooms of {sizes:?}: mean {:.4} of {:.4}, 0.99 in {:.3}",
+                some.len(),
+                mean(|m| m.jain),
+                mean(|m| m.best_jain),
+                part(0.99)
+            )
+        };
+        println!("Jain {} | {} | {}", jain(3..7), jain(7..13), jain(13..51));
         println!(
             "{spread:?}: {} rooms; copies above the level: mean {:.3}, worst {worst:.3}, within one {:.4}; Jain mean {:.4}, least {least:.4}; nodes with one role or none {:.4}, two or fewer {:.4}, roles needed at least for {:.4}; deepest {}, receivers at two hops {:.3}; missing {}",
             of.len(),

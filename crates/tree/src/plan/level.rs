@@ -20,7 +20,7 @@ use super::shape::Shape;
 use crate::{NodeId, Policy, StreamId};
 
 /// Water levels are reckoned in these parts of an uplink.
-const WHOLE: u64 = 1 << 10;
+const WHOLE: u64 = 1 << 16;
 
 /// Below half of its uplink nobody asks for help: a hop costs delay, and there is headroom enough.
 const EASE: u64 = WHOLE / 2;
@@ -438,8 +438,10 @@ impl<'a> Leveller<'a> {
             let part = |cap: u64| load + least <= cap;
             let (class, cap) = if roles == 0 && whole(goal) {
                 (u8::from(!helps), goal)
+            } else if roles == 0 && whole(limit) {
+                (2, limit)
             } else if roles == 0 && !last && part(goal) {
-                (2 + u8::from(!helps), goal)
+                (3, goal)
             } else if whole(goal) {
                 (4, goal)
             } else if !last && part(goal) {

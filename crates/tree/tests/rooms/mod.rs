@@ -92,6 +92,8 @@ pub struct Measured {
     /// By how many copies the one furthest above the water level is above it.
     pub above: f64,
     pub jain: f64,
+    /// The best that whole copies allow.
+    pub best_jain: f64,
     pub one_role: usize,
     pub two_roles: usize,
     /// How many must have two roles: streams that need help less nodes that can give any.
@@ -136,11 +138,8 @@ pub fn measure(uplinks: &[u64]) -> Measured {
         .iter()
         .map(|&(load, uplink)| (load - level * uplink) / COPY as f64)
         .fold(f64::MIN, f64::max);
+    let best_jain = jain(&rounded(uplinks, level, (count * (count - 1)) as u64));
     let parts: Vec<f64> = used.iter().map(|&(load, uplink)| load / uplink).collect();
-    let (first, second) = (
-        parts.iter().sum::<f64>(),
-        parts.iter().map(|part| part * part).sum::<f64>(),
-    );
     let own = ((count - 1) as u64 * COPY) as f64;
     let short = used
         .iter()
@@ -153,7 +152,8 @@ pub fn measure(uplinks: &[u64]) -> Measured {
     Measured {
         nodes: count,
         above,
-        jain: first * first / (count as f64 * second),
+        jain: jain(&parts),
+        best_jain,
         one_role: (0..count as u32)
             .filter(|id| roles.get(id).copied().unwrap_or(0) <= 1)
             .count(),
@@ -165,4 +165,38 @@ pub fn measure(uplinks: &[u64]) -> Measured {
         far: far as f64 / (count * (count - 1)) as f64,
         missing,
     }
+}
+
+/// Jain's index of fairness.
+fn jain(parts: &[f64]) -> f64 {
+    let (sum, squares) = (
+        parts.iter().sum::<f64>(),
+        parts.iter().map(|part| part * part).sum::<f64>(),
+    );
+    sum * sum / (parts.len() as f64 * squares)
+}
+
+/// What everybody uses of its uplink if whole copies are dealt out by largest remainder, at least one each.
+fn rounded(uplinks: &[u64], level: f64, copies: u64) -> Vec<f64> {
+    let level = level.min((copies * COPY) as f64 / uplinks.iter().sum::<u64>() as f64);
+    let exact: Vec<f64> = uplinks
+        .iter()
+        .map(|&uplink| level * uplink as f64 / COPY as f64)
+        .collect();
+    let mut whole: Vec<u64> = exact
+        .iter()
+        .map(|exact| (exact.floor() as u64).max(1))
+        .collect();
+    for _ in whole.iter().sum::<u64>()..copies {
+        let at = (0..whole.len())
+            .max_by(|&a, &b| (exact[a] - whole[a] as f64).total_cmp(&(exact[b] - whole[b] as f64)));
+        if let Some(at) = at {
+            whole[at] += 1;
+        }
+    }
+    whole
+        .iter()
+        .zip(uplinks)
+        .map(|(&copies, &uplink)| (copies * COPY) as f64 / uplink as f64)
+        .collect()
 }
