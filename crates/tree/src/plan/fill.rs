@@ -93,7 +93,7 @@ fn bound(room: &Room, order: &[StreamId]) -> usize {
         for (at, &(_, mesh, feed)) in demands.iter().enumerate() {
             sum = sum.saturating_add(if at < relayed { feed } else { mesh });
         }
-        for (&id, node) in &room.nodes {
+        for (&id, node) in room.nodes.iter() {
             if room.is_relay(id) {
                 continue;
             }

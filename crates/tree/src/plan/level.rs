@@ -15,6 +15,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::map::NodeMap;
 use super::room::{Room, Stream};
 use super::shape::Shape;
 use crate::{NodeId, Policy, StreamId};
@@ -68,15 +69,15 @@ impl Share {
 }
 
 /// Every participant's share of what participants send in these trees, and whether their uplinks suffice for it in sum.
-fn shares(room: &Room, shape: &Shape) -> (BTreeMap<NodeId, Share>, bool) {
+fn shares(room: &Room, shape: &Shape) -> (NodeMap<Share>, bool) {
     struct Bounds {
         least: u64,
         most: u64,
     }
-    let mut bounds: BTreeMap<NodeId, Bounds> = BTreeMap::new();
-    let mut shares: BTreeMap<NodeId, Share> = BTreeMap::new();
+    let mut bounds: NodeMap<Bounds> = NodeMap::new();
+    let mut shares: NodeMap<Share> = NodeMap::new();
     let mut total = 0;
-    for (&id, node) in &room.nodes {
+    for (&id, node) in room.nodes.iter() {
         if room.is_relay(id) {
             continue;
         }
@@ -98,7 +99,7 @@ fn shares(room: &Room, shape: &Shape) -> (BTreeMap<NodeId, Share>, bool) {
     for (&id, stream) in &room.streams {
         let tree = shape.tree(id);
         let (mut copy, mut own) = (0, 0);
-        for (&child, &parent) in &tree.parent {
+        for (&child, &parent) in tree.parent.iter() {
             let bill = stream.bill(&tree.counts(child), tree.is_leaf(child)).1;
             if let Some(share) = shares.get_mut(&parent) {
                 share.copy = share.copy.max(bill);
@@ -122,8 +123,8 @@ fn shares(room: &Room, shape: &Shape) -> (BTreeMap<NodeId, Share>, bool) {
     }
     // The lowest level at which everything is sent, by bisection.
     let at = |level: u64, id: &NodeId, budget: u64| {
-        let bounds = &bounds[id];
-        (budget.saturating_mul(level) / WHOLE).clamp(bounds.least, bounds.most.max(bounds.least))
+        let (least, most) = bounds.get(id).map_or((0, 0), |b| (b.least, b.most));
+        (budget.saturating_mul(level) / WHOLE).clamp(least, most.max(least))
     };
     let suffices = |level: u64| {
         let sums = shares.iter().map(|(id, share)| at(level, id, share.budget));
@@ -139,7 +140,7 @@ fn shares(room: &Room, shape: &Shape) -> (BTreeMap<NodeId, Share>, bool) {
         }
     }
     let enough = suffices(WHOLE);
-    for (id, share) in &mut shares {
+    for (id, share) in shares.iter_mut() {
         share.target = at(low, id, share.budget);
     }
     (shares, enough)
@@ -191,7 +192,7 @@ struct Leveller<'a> {
     room: &'a Room,
     shape: &'a mut Shape,
     aim: Aim,
-    shares: BTreeMap<NodeId, Share>,
+    shares: NodeMap<Share>,
     /// Do the uplinks suffice in sum? Then a helper may be given more than it can send, and pass its own stream on.
     enough: bool,
     /// Other people's streams that a participant forwards.
@@ -221,8 +222,8 @@ impl<'a> Leveller<'a> {
         let mut own: BTreeMap<NodeId, Vec<StreamId>> = BTreeMap::new();
         for (&id, stream) in &room.streams {
             own.entry(stream.root).or_default().push(id);
-            for (&node, kids) in &shape.tree(id).kids {
-                if node != stream.root && !kids.is_empty() {
+            for (node, _) in shape.tree(id).interior() {
+                if node != stream.root {
                     roles.entry(node).or_default().insert(id);
                 }
             }

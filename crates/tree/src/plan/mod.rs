@@ -4,6 +4,7 @@ mod diff;
 mod fill;
 mod learn;
 mod level;
+mod map;
 mod place;
 mod rates;
 mod rebuild;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{EdgeChange, EdgeView, Fact, Millis, NodeId, Policy, Reason, StreamId, TreeView};
 use diff::{Cause, Held};
 use level::Aim;
+use map::NodeMap;
 use place::{Effort, Seat};
 use rates::Take;
 use room::{Node, Pair, Room, Stream};
@@ -65,7 +67,7 @@ impl Plan {
         Plan {
             room: Room {
                 policy,
-                nodes: BTreeMap::new(),
+                nodes: NodeMap::new(),
                 streams: BTreeMap::new(),
                 barred: BTreeSet::new(),
                 avoid: BTreeMap::new(),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::map::NodeMap;
 use super::room::{Counts, Room, Stream};
 use crate::{NodeId, Policy, StreamId};
 
@@ -11,10 +12,11 @@ pub const DEPTH_CAP: u8 = 6;
 /// One stream's forest: the tree at the root, and subtrees that have lost their parent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Tree {
-    pub parent: BTreeMap<NodeId, NodeId>,
-    pub kids: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    pub parent: NodeMap<NodeId>,
+    /// By node.
+    kids: NodeMap<Vec<NodeId>>,
     /// How many nodes of each subtree, its top included, show each layer when capacity is plenty.
-    demand: BTreeMap<NodeId, Counts>,
+    demand: NodeMap<Counts>,
 }
 
 impl Tree {
@@ -23,7 +25,13 @@ impl Tree {
     }
 
     pub fn is_leaf(&self, node: NodeId) -> bool {
-        self.kids.get(&node).is_none_or(BTreeSet::is_empty)
+        self.kids.get(&node).is_none_or(Vec::is_empty)
+    }
+
+    /// Nodes with children, and those.
+    pub fn interior(&self) -> impl Iterator<Item = (NodeId, &[NodeId])> {
+        let kids = self.kids.iter().filter(|(_, kids)| !kids.is_empty());
+        kids.map(|(&node, kids)| (node, kids.as_slice()))
     }
 
     /// Hops from the root; `None` below a subtree that has lost its parent.
@@ -96,7 +104,9 @@ pub(super) enum Fit {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shape {
     pub trees: BTreeMap<StreamId, Tree>,
-    pub load: BTreeMap<NodeId, Load>,
+    pub load: NodeMap<Load>,
+    /// Trees that differ from the committed ones, or may.
+    pub touched: BTreeSet<StreamId>,
 }
 
 impl Shape {
@@ -126,9 +136,9 @@ impl Shape {
 
     pub fn tree(&self, stream: StreamId) -> &Tree {
         static NONE: Tree = Tree {
-            parent: BTreeMap::new(),
-            kids: BTreeMap::new(),
-            demand: BTreeMap::new(),
+            parent: NodeMap::new(),
+            kids: NodeMap::new(),
+            demand: NodeMap::new(),
         };
         self.trees.get(&stream).unwrap_or(&NONE)
     }
@@ -153,11 +163,14 @@ impl Shape {
         let before = path_bills(stream, tree, parent);
         if on {
             tree.parent.insert(child, parent);
-            tree.kids.entry(parent).or_default().insert(child);
+            let kids = tree.kids.slot(parent);
+            if let Err(at) = kids.binary_search(&child) {
+                kids.insert(at, child);
+            }
         } else {
             tree.parent.remove(&child);
             if let Some(kids) = tree.kids.get_mut(&parent) {
-                kids.remove(&child);
+                kids.retain(|&kid| kid != child);
             }
         }
         let mut at = Some(parent);
@@ -175,11 +188,11 @@ impl Shape {
         }
         let after = path_bills(stream, tree, parent);
         for ((payer, old), (_, new)) in before.into_iter().zip(after) {
-            let load = self.load.entry(payer).or_default();
+            let load = self.load.slot(payer);
             load.full = load.full + new - old;
         }
         let own = stream.bill(&added, tree.is_leaf(child)).1;
-        let load = self.load.entry(parent).or_default();
+        let load = self.load.slot(parent);
         if on {
             load.edges += 1;
             load.floor += stream.floor();
@@ -216,7 +229,7 @@ impl Shape {
         };
         let tree = self.tree(id);
         room.may_feed(stream, parent, child)
-            && tree.kids.get(&parent).map_or(0, BTreeSet::len) < room.fan_out(parent)
+            && tree.kids.get(&parent).map_or(0, Vec::len) < room.fan_out(parent)
             && tree
                 .level(stream.root, parent)
                 .is_some_and(|level| level + 1 + tree.height(child) <= DEPTH_CAP)
@@ -280,7 +293,10 @@ impl Shape {
 
     /// Edges over links that were just lost.
     pub fn avoided(&self, room: &Room) -> usize {
-        let edges = self.trees.values().flat_map(|tree| &tree.parent);
+        if room.avoid.is_empty() {
+            return 0;
+        }
+        let edges = self.trees.values().flat_map(|tree| tree.parent.iter());
         edges
             .filter(|&(&child, &parent)| room.avoided(parent, child))
             .count()
