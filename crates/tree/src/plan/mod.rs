@@ -16,13 +16,13 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{EdgeChange, EdgeView, Fact, Millis, NodeId, Policy, Reason, StreamId, TreeView};
-use diff::{Cause, Held};
+use crate::{Edge, EdgeChange, EdgeView, Fact, Millis, NodeId, Policy, Reason, StreamId, TreeView};
+use diff::{Cause, Held, Trees};
 use level::Aim;
 use map::NodeMap;
 use place::{Effort, Seat};
-use rates::Take;
-use room::{Node, Pair, Room, Stream};
+use rates::{Take, Takes};
+use room::{Node, Room, Stream};
 use shape::Shape;
 
 pub use rates::HOLD_MS;
@@ -47,14 +47,16 @@ const QUICK: Effort = Effort {
 #[derive(Debug, Clone)]
 pub struct Plan {
     room: Room,
-    held: BTreeMap<Seat, Held>,
+    held: Trees<Held>,
     unserved: BTreeMap<Seat, Reason>,
-    takes: BTreeMap<Seat, Take>,
+    takes: Takes,
     /// The committed trees, and what follows from them: is there something that time may better, and when may the first
     /// receiver that lost a layer have it back?
     shape: Shape,
     unsettled: bool,
     hold: Option<Millis>,
+    /// Does everybody get everything wanted?
+    plenty: bool,
     epoch: u64,
     retry: Option<Millis>,
     /// How long the next rebuild waits: doubled by each that found nothing better.
@@ -78,6 +80,7 @@ impl Plan {
             shape: Shape::default(),
             unsettled: false,
             hold: None,
+            plenty: true,
             epoch: 0,
             retry: None,
             patience: RETRY_MS,
@@ -117,12 +120,12 @@ impl Plan {
 
     fn plan_again(&mut self, cause: &Cause, now: Millis) -> Vec<EdgeChange> {
         let direct = self.room.direct();
-        let mut shape = self.keep(cause);
+        let mut shape = self.standing(cause);
         let unserved = place::place(&self.room, &mut shape, &direct, QUICK);
         level::level(&self.room, &mut shape, Aim::Relief);
         self.relieve(&mut shape, &direct, &unserved, now);
         let changes = self.commit(shape, unserved, cause, now);
-        if *cause != Cause::Capacity {
+        if !matches!(cause, Cause::Capacity(_)) {
             self.patience = RETRY_MS;
             self.retry = self.retry.map(|at| at.min(now + RETRY_MS));
         }
@@ -153,24 +156,20 @@ impl Plan {
     }
 
     fn view(&self, id: StreamId, stream: &Stream) -> TreeView {
-        let range = (id, NodeId(0))..=(id, NodeId(u32::MAX));
-        let levels = diff::levels(
-            self.held
-                .range(range.clone())
-                .map(|(&(_, child), held)| (child, held.edge.parent)),
-        );
-        let mut edges: Vec<EdgeView> = self
-            .held
-            .range(range.clone())
-            .map(|(&(_, child), held)| EdgeView {
+        let held = self.held.get(&id);
+        let order = self.shape.tree(id).top_down(stream.root).into_iter();
+        let edges = order.filter_map(|(child, level)| {
+            let held = held?.get(&child)?;
+            Some(EdgeView {
                 child,
                 edge: held.edge,
-                level: levels.get(&child).copied().unwrap_or(0),
+                level,
                 ready: stream.ready.contains(&child),
                 reason: held.reason,
             })
-            .collect();
-        edges.sort_by_key(|edge| (edge.level, edge.child));
+        });
+        let edges = edges.collect();
+        let range = (id, NodeId(0))..=(id, NodeId(u32::MAX));
         let unserved = self
             .unserved
             .range(range)
@@ -184,29 +183,12 @@ impl Plan {
         }
     }
 
-    fn keep(&self, cause: &Cause) -> Shape {
-        let mut old: BTreeMap<StreamId, BTreeMap<NodeId, NodeId>> = BTreeMap::new();
-        for (&(id, child), held) in &self.held {
-            let restarted = matches!(cause, Cause::Started(started) if *started == id);
-            let lost =
-                matches!(cause, Cause::Lost(pair) if *pair == Pair::new(child, held.edge.parent));
-            // A policy that would rather have participants feed begins with them.
-            let handed_back = *cause == Cause::Policy
-                && self.room.policy != Policy::Relay
-                && self.room.is_relay(held.edge.parent)
-                && !self.room.is_relay(child);
-            if !restarted && !lost && !handed_back {
-                old.entry(id).or_default().insert(child, held.edge.parent);
-            }
-        }
-        place::keep(&self.room, &old)
-    }
-
     fn feed_children(&mut self, id: StreamId, node: NodeId) -> Vec<EdgeChange> {
         let mut changes = Vec::new();
         let epoch = self.epoch + 1;
-        for (&(stream, child), held) in &mut self.held {
-            if stream == id && held.edge.parent == node && !held.edge.feed {
+        let stream = id;
+        for (&child, held) in self.held.entry(id).or_default().iter_mut() {
+            if held.edge.parent == node && !held.edge.feed {
                 held.edge.feed = true;
                 held.reason = Reason::ParentReady;
                 changes.push(EdgeChange {
@@ -229,55 +211,63 @@ impl Plan {
     /// Share the uplinks out, make the new plan the committed one, and say what differs.
     fn commit(
         &mut self,
-        shape: Shape,
+        mut shape: Shape,
         unserved: BTreeMap<Seat, Reason>,
         cause: &Cause,
         now: Millis,
     ) -> Vec<EdgeChange> {
-        let mut rates = rates::share(&self.room, &shape, &self.takes, now, true);
-        for (seat, take) in &mut rates.takes {
-            if let Some(old) = self.takes.get(seat) {
-                // Only capacity takes a layer from somebody who still wants it.
-                let stream = &self.room.streams[&seat.0];
-                let lost = take.layer < old.layer && self.room.top(stream, seat.1) > take.layer;
-                take.hold = if lost {
-                    now + HOLD_MS
-                } else if now < old.hold {
-                    old.hold
-                } else {
-                    0
-                };
+        let room = &self.room;
+        let plenty = rates::is_plenty(room, &shape, &self.takes, now);
+        let mut ids = std::mem::take(&mut shape.touched);
+        let mut edges: Trees<Edge> = BTreeMap::new();
+        if !(plenty && self.plenty) {
+            ids.extend(room.streams.keys().chain(self.held.keys()));
+        }
+        if plenty {
+            for &id in ids.iter().filter(|id| room.streams.contains_key(id)) {
+                let (some, takes) = rates::everything(room, shape.tree(id), id);
+                edges.insert(id, some);
+                self.takes.insert(id, takes);
+            }
+        } else {
+            let rates = rates::share(room, &shape, &self.takes, now, true);
+            edges = rates.edges;
+            self.takes = held_back(room, &self.takes, rates.takes, now);
+        }
+        self.takes.retain(|id, _| room.streams.contains_key(id));
+        for &id in &ids {
+            let Some(stream) = self.room.streams.get_mut(&id) else {
+                continue;
+            };
+            let none = NodeMap::new();
+            let some = edges.entry(id).or_default();
+            for edge in some.values_mut() {
+                edge.feed = edge.parent == stream.root || stream.ready.contains(&edge.parent);
+            }
+            // Who is out of the tree has the stream no more.
+            let held = self.held.get(&id).unwrap_or(&none);
+            for node in held.keys().filter(|node| !some.contains_key(node)) {
+                stream.ready.remove(node);
             }
         }
-        for (&(id, node), edge) in &mut rates.edges {
-            let stream = &self.room.streams[&id];
-            edge.feed = edge.parent == stream.root || stream.ready.contains(&edge.parent);
-            debug_assert_ne!(edge.parent, node);
-        }
-        // Who is out of the tree has the stream no more.
-        let out = self
-            .held
-            .keys()
-            .filter(|seat| !rates.edges.contains_key(seat));
-        for &(id, node) in out {
-            if let Some(stream) = self.room.streams.get_mut(&id) {
-                stream.ready.remove(&node);
-            }
-        }
-        let (held, changes) = diff::diff(
+        let changes = diff::diff(
             &self.room,
-            (&self.held, &self.unserved),
-            (rates.edges, &unserved),
+            &shape,
+            &ids,
+            (&mut self.held, &self.unserved),
+            (&edges, &unserved),
             cause,
             self.epoch + 1,
         );
-        self.held = held;
         self.unserved = unserved;
-        self.takes = rates.takes;
         self.shape = shape;
-        let held_back = self.takes.iter().filter(|(_, take)| take.hold > 0);
-        self.hold = held_back
-            .filter(|(seat, take)| self.wants_more(**seat, take.layer))
+        self.plenty = plenty;
+        let waiting = self.takes.iter().flat_map(|(&id, takes)| {
+            let some = takes.iter().filter(|(_, take)| take.hold > 0);
+            some.map(move |(&node, take)| ((id, node), take))
+        });
+        self.hold = waiting
+            .filter(|(seat, take)| self.wants_more(*seat, take.layer))
             .map(|(_, take)| take.hold)
             .min();
         self.unsettled = self.is_unsettled();
@@ -305,10 +295,37 @@ impl Plan {
     /// Is there something that time may better: somebody who gets less than they want, a relay that feeds whom
     /// participants should feed, or an uplink used far more than others?
     fn is_unsettled(&self) -> bool {
-        let short = |(&seat, take): (&Seat, &Take)| self.wants_more(seat, take.layer);
+        let short = |(&id, takes): (&StreamId, &NodeMap<Take>)| {
+            let mut takes = takes.iter();
+            takes.any(|(&node, take)| self.wants_more((id, node), take.layer))
+        };
         !self.unserved.is_empty()
             || self.shape.relayed(&self.room) > 0
+            || (!self.plenty && self.takes.iter().any(short))
             || level::unevenness(&self.room, &self.shape) > 0
-            || self.takes.iter().any(short)
     }
+}
+
+/// New takes, with how long whoever lost a layer has to wait for more.
+fn held_back(room: &Room, old: &Takes, mut new: Takes, now: Millis) -> Takes {
+    for (id, takes) in &mut new {
+        let (Some(stream), Some(before)) = (room.streams.get(id), old.get(id)) else {
+            continue;
+        };
+        for (node, take) in takes.iter_mut() {
+            let Some(old) = before.get(node) else {
+                continue;
+            };
+            // Only capacity takes a layer from somebody who still wants it.
+            let lost = take.layer < old.layer && room.top(stream, *node) > take.layer;
+            take.hold = if lost {
+                now + HOLD_MS
+            } else if now < old.hold {
+                old.hold
+            } else {
+                0
+            };
+        }
+    }
+    new
 }

@@ -29,36 +29,13 @@ const MODEST: Effort = Effort {
 /// Relays let into a tree for one receiver, one below the other, at most: a second one for whom the first cannot reach.
 const RELAYS_IN_A_ROW: u8 = 2;
 
-/// The old trees without every edge that no longer may or can be.
-pub(super) fn keep(room: &Room, old: &BTreeMap<StreamId, BTreeMap<NodeId, NodeId>>) -> Shape {
-    let mut shape = Shape::empty(room);
-    for (&id, parents) in old {
-        let Some(stream) = room.streams.get(&id) else {
-            continue;
-        };
-        for (&child, &parent) in parents {
-            let holds = child != stream.root
-                && room.nodes.contains_key(&child)
-                && room.nodes.contains_key(&parent)
-                && room.may_feed(stream, parent, child);
-            if holds {
-                shape.attach(room, id, child, parent);
-            }
-        }
-    }
-    for &node in room.nodes.keys() {
-        shed(room, &mut shape, node);
-    }
-    shape.prune(room);
-    shape
-}
-
 /// Take edges off a node that has more than it can carry: other people's streams first, then the lightest subtree.
-fn shed(room: &Room, shape: &mut Shape, node: NodeId) {
+pub(super) fn shed(room: &Room, shape: &mut Shape, node: NodeId) {
     let Some(facts) = room.nodes.get(&node) else {
         return;
     };
-    let ids: Vec<StreamId> = shape.trees.keys().copied().collect();
+    let narrow = room.fan_out(node) < usize::MAX;
+    let ids: Vec<StreamId> = shape.trees.keys().copied().filter(|_| narrow).collect();
     for id in ids {
         while shape.tree(id).kids_of(node).count() > room.fan_out(node) {
             let tree = shape.tree(id);

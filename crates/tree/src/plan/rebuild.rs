@@ -48,7 +48,7 @@ impl Plan {
         }
         let cause = Cause::Time;
         let direct = self.room.direct();
-        let mut shape = self.keep(&cause);
+        let mut shape = self.standing(&cause);
         let effort = if retry { THOROUGH } else { QUICK };
         let mut unserved = place::place(&self.room, &mut shape, &direct, effort);
         if retry {
@@ -100,7 +100,8 @@ impl Plan {
         }
         if choice && !unserved.is_empty() {
             // The bigger the room the dearer an exchange, and the less one more receiver weighs.
-            let seats = self.held.len() + unserved.len();
+            let seats: usize = shape.trees.values().map(|tree| tree.parent.len()).sum();
+            let seats = seats + unserved.len();
             let attempts = EXCHANGES / seats.max(100);
             (shape, unserved) = place::exchange(room, shape, unserved, direct, attempts);
         }

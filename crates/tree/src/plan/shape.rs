@@ -113,19 +113,8 @@ impl Shape {
     /// A room in which nobody has a parent.
     pub fn empty(room: &Room) -> Self {
         let mut shape = Shape::default();
-        for (&id, stream) in &room.streams {
-            let mut tree = Tree::default();
-            for node in room.receivers(stream) {
-                let mut counts = Counts::default();
-                if let Some(top) = room.top(stream, node) {
-                    counts[usize::from(top)] = 1;
-                }
-                tree.demand.insert(node, counts);
-            }
-            for relay in room.relays() {
-                tree.demand.insert(relay, Counts::default());
-            }
-            shape.trees.insert(id, tree);
+        for &id in room.streams.keys() {
+            shape.begin(room, id, &[]);
         }
         shape
     }
@@ -141,6 +130,88 @@ impl Shape {
             demand: NodeMap::new(),
         };
         self.trees.get(&stream).unwrap_or(&NONE)
+    }
+
+    /// A node is there: it may receive every stream but its own.
+    pub fn welcome(&mut self, room: &Room, node: NodeId) {
+        for (id, stream) in &room.streams {
+            if let Some(tree) = self.trees.get_mut(id).filter(|_| stream.root != node) {
+                tree.demand.insert(node, shown(room, stream, node));
+            }
+        }
+    }
+
+    /// A node goes, which is no root any more: its children lose their parent.
+    pub fn dismiss(&mut self, room: &Room, node: NodeId) {
+        for &id in room.streams.keys() {
+            let kids: Vec<NodeId> = self.tree(id).kids_of(node).collect();
+            for kid in kids {
+                self.detach(room, id, kid);
+            }
+            self.detach(room, id, node);
+            if let Some(tree) = self.trees.get_mut(&id) {
+                tree.demand.remove(&node);
+            }
+        }
+        self.load.remove(&node);
+    }
+
+    /// A stream ends, or its rates are about to change: its tree goes. Returns the edges, parents first.
+    pub fn clear(&mut self, room: &Room, id: StreamId) -> Vec<(NodeId, NodeId)> {
+        let mut edges = Vec::new();
+        if let Some(stream) = room.streams.get(&id) {
+            let tree = self.tree(id);
+            let order = tree.top_down(stream.root).into_iter();
+            edges = order
+                .filter_map(|(child, _)| Some((child, *tree.parent.get(&child)?)))
+                .collect();
+            for &(child, _) in edges.iter().rev() {
+                self.detach(room, id, child);
+            }
+        }
+        self.trees.remove(&id);
+        self.touched.insert(id);
+        edges
+    }
+
+    /// A stream begins, or goes on with these edges, parents first.
+    pub fn begin(&mut self, room: &Room, id: StreamId, edges: &[(NodeId, NodeId)]) {
+        let Some(stream) = room.streams.get(&id) else {
+            return;
+        };
+        let receivers = room.receivers(stream).chain(room.relays());
+        let demand = receivers.map(|node| (node, shown(room, stream, node)));
+        let tree = Tree {
+            demand: demand.collect(),
+            ..Tree::default()
+        };
+        self.trees.insert(id, tree);
+        self.touched.insert(id);
+        for &(child, parent) in edges {
+            self.attach(room, id, child, parent);
+        }
+    }
+
+    /// A receiver shows another layer.
+    pub fn show(&mut self, room: &Room, id: StreamId, node: NodeId) {
+        let parent = self.detach(room, id, node);
+        let (Some(stream), Some(tree)) = (room.streams.get(&id), self.trees.get_mut(&id)) else {
+            return;
+        };
+        let mut counts = shown(room, stream, node);
+        for kid in tree.kids.get(&node).into_iter().flatten() {
+            for (sum, count) in counts
+                .iter_mut()
+                .zip(tree.demand.get(kid).into_iter().flatten())
+            {
+                *sum = sum.saturating_add(*count);
+            }
+        }
+        tree.demand.insert(node, counts);
+        self.touched.insert(id);
+        if let Some(parent) = parent {
+            self.attach(room, id, node, parent);
+        }
     }
 
     /// Hang `child`, with all below it, on `parent`. The child must have no parent.
@@ -159,6 +230,7 @@ impl Shape {
         let (Some(stream), Some(tree)) = (room.streams.get(&id), self.trees.get_mut(&id)) else {
             return;
         };
+        self.touched.insert(id);
         let added = tree.counts(child);
         let before = path_bills(stream, tree, parent);
         if on {
@@ -338,4 +410,13 @@ fn path_bills(stream: &Stream, tree: &Tree, from: NodeId) -> Vec<(NodeId, u64)> 
         at = above;
     }
     bills
+}
+
+/// What a node itself asks for.
+fn shown(room: &Room, stream: &Stream, node: NodeId) -> Counts {
+    let mut counts = Counts::default();
+    if let Some(top) = room.top(stream, node) {
+        counts[usize::from(top)] = 1;
+    }
+    counts
 }
