@@ -195,8 +195,6 @@ struct Leveller<'a> {
     shares: NodeMap<Share>,
     /// Do the uplinks suffice in sum? Then a helper may be given more than it can send, and pass its own stream on.
     enough: bool,
-    /// Other people's streams that a participant forwards.
-    roles: BTreeMap<NodeId, BTreeSet<StreamId>>,
     /// Own streams.
     own: BTreeMap<NodeId, Vec<StreamId>>,
 }
@@ -218,15 +216,9 @@ struct Offer {
 impl<'a> Leveller<'a> {
     fn new(room: &'a Room, shape: &'a mut Shape, aim: Aim) -> Self {
         let (shares, enough) = shares(room, shape);
-        let mut roles: BTreeMap<NodeId, BTreeSet<StreamId>> = BTreeMap::new();
         let mut own: BTreeMap<NodeId, Vec<StreamId>> = BTreeMap::new();
         for (&id, stream) in &room.streams {
             own.entry(stream.root).or_default().push(id);
-            for (node, _) in shape.tree(id).interior() {
-                if node != stream.root {
-                    roles.entry(node).or_default().insert(id);
-                }
-            }
         }
         Leveller {
             room,
@@ -234,7 +226,6 @@ impl<'a> Leveller<'a> {
             aim,
             shares,
             enough,
-            roles,
             own,
         }
     }
@@ -248,7 +239,7 @@ impl<'a> Leveller<'a> {
     }
 
     fn roles(&self, node: NodeId) -> usize {
-        self.roles.get(&node).map_or(0, BTreeSet::len)
+        self.shape.load(node).roles
     }
 
     /// Whoever is furthest above its limit.
@@ -262,13 +253,12 @@ impl<'a> Leveller<'a> {
 
     /// Take something off a node; false if there is nothing to be taken.
     fn lighten(&mut self, node: NodeId) -> bool {
-        let roles: Vec<StreamId> = self
-            .roles
-            .get(&node)
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
+        let roles = self
+            .room
+            .streams
+            .iter()
+            .filter(|&(&id, stream)| stream.root != node && !self.shape.tree(id).is_leaf(node));
+        let roles: Vec<StreamId> = roles.map(|(&id, _)| id).collect();
         let mut moved = false;
         for &id in &roles {
             moved |= self.give_back(id, node, self.share(node).floor(self.aim));
@@ -332,15 +322,6 @@ impl<'a> Leveller<'a> {
         if !fits {
             self.shape.attach(room, id, kid, from);
             return false;
-        }
-        if to != root {
-            self.roles.entry(to).or_default().insert(id);
-        }
-        if from != root
-            && self.shape.tree(id).is_leaf(from)
-            && let Some(roles) = self.roles.get_mut(&from)
-        {
-            roles.remove(&id);
         }
         true
     }

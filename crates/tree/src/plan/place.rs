@@ -395,7 +395,11 @@ impl<'a> Work<'a> {
                 fit,
                 level,
                 fresh,
-                roles: if fresh { self.roles(parent) } else { 0 },
+                roles: if fresh {
+                    self.shape.load(parent).roles
+                } else {
+                    0
+                },
                 ..self.key(stream.most(), parent, child)
             })
         };
@@ -479,21 +483,6 @@ impl<'a> Work<'a> {
                     && shape.has_room(room, relay, stream.floor())
             })
         })
-    }
-
-    /// Other people's streams this node forwards.
-    fn roles(&self, node: NodeId) -> usize {
-        let forwards = |id: &StreamId| {
-            self.room
-                .streams
-                .get(id)
-                .is_some_and(|stream| stream.root != node)
-        };
-        self.shape
-            .trees
-            .iter()
-            .filter(|(id, tree)| forwards(id) && !tree.is_leaf(node))
-            .count()
     }
 
     /// Find a place, if need be by moving up to `depth` others. On failure nothing has changed.

@@ -28,12 +28,6 @@ impl Tree {
         self.kids.get(&node).is_none_or(Vec::is_empty)
     }
 
-    /// Nodes with children, and those.
-    pub fn interior(&self) -> impl Iterator<Item = (NodeId, &[NodeId])> {
-        let kids = self.kids.iter().filter(|(_, kids)| !kids.is_empty());
-        kids.map(|(&node, kids)| (node, kids.as_slice()))
-    }
-
     /// Hops from the root; `None` below a subtree that has lost its parent.
     pub fn level(&self, root: NodeId, node: NodeId) -> Option<u8> {
         let (mut at, mut level) = (node, 0u8);
@@ -87,6 +81,8 @@ pub(super) struct Load {
     pub floor: u64,
     pub low: u64,
     pub full: u64,
+    /// Other people's streams among them.
+    pub roles: usize,
 }
 
 /// How well an edge would fit: the smaller the better.
@@ -265,6 +261,13 @@ impl Shape {
         }
         let own = stream.bill(&added, tree.is_leaf(child)).1;
         let load = self.load.slot(parent);
+        let (helps, kids) = (parent != stream.root, tree.kids.get(&parent));
+        if helps && on && kids.is_some_and(|kids| kids.len() == 1) {
+            load.roles += 1;
+        }
+        if helps && !on && kids.is_none_or(Vec::is_empty) {
+            load.roles -= 1;
+        }
         if on {
             load.edges += 1;
             load.floor += stream.floor();
