@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::level;
 use super::map::NodeMap;
 use super::place::Seat;
 use super::room::{Counts, Room};
@@ -56,9 +57,7 @@ struct Entry {
 /// that capacity took? Then nothing has to be shared out.
 pub(super) fn is_plenty(room: &Room, shape: &Shape, old: &Takes, now: Millis) -> bool {
     let waits = |take: &Take| take.hold > now;
-    let mut nodes = room.nodes.iter();
-    nodes.all(|(&id, node)| shape.load(id).full <= node.budget)
-        && !old.values().any(|takes| takes.values().any(waits))
+    level::is_carried(room, shape) && !old.values().any(|takes| takes.values().any(waits))
 }
 
 /// One stream's edges and takes where everybody gets everything wanted.
@@ -155,7 +154,7 @@ pub(super) fn share(room: &Room, shape: &Shape, old: &Takes, now: Millis, held: 
         // cheaper; so go on until nothing moves.
         loop {
             let before = turn.len();
-            turn.retain(|&(_, _, at)| !raise(room, &mut entries, &mut spent, &[at], layer));
+            turn.retain(|&(_, _, at)| !raise_one(room, &mut entries, &mut spent, at, layer));
             if turn.len() == before {
                 let mut below: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
                 for &(_, _, at) in &turn {
@@ -217,6 +216,49 @@ pub(super) fn share(room: &Room, shape: &Shape, old: &Takes, now: Millis, held: 
         }
     }
     rates
+}
+
+/// Give a receiver one layer more, if every uplink on the way has room for it.
+fn raise_one(
+    room: &Room,
+    entries: &mut [Entry],
+    spent: &mut NodeMap<u64>,
+    at: usize,
+    layer: u8,
+) -> bool {
+    let stream = &room.streams[&entries[at].seat.0];
+    let from = entries[at].take;
+    let raised = |entry: &Entry| {
+        let mut counts = entry.counts;
+        if let Some(from) = from {
+            counts[usize::from(from)] -= 1;
+        }
+        counts[usize::from(layer)] += 1;
+        (counts, stream.bill(&counts, entry.leaf).1)
+    };
+    // Nobody pays twice on one way to the root.
+    let mut up = Some(at);
+    while let Some(index) = up {
+        let entry = &entries[index];
+        let (_, bill) = raised(entry);
+        let budget = room.nodes.get(&entry.parent).map_or(0, |node| node.budget);
+        let sum = spent.get(&entry.parent).copied().unwrap_or(0);
+        if bill > entry.bill && sum - entry.bill + bill > budget {
+            return false;
+        }
+        up = entry.above;
+    }
+    up = Some(at);
+    while let Some(index) = up {
+        let (counts, bill) = raised(&entries[index]);
+        let entry = &mut entries[index];
+        let sum = spent.slot(entry.parent);
+        *sum = *sum - entry.bill + bill;
+        (entry.counts, entry.bill) = (counts, bill);
+        up = entry.above;
+    }
+    entries[at].take = Some(layer);
+    true
 }
 
 /// Give some receivers of one stream one layer more, if every uplink on the way has room for it.

@@ -166,11 +166,16 @@ impl Plan {
     }
 
     fn score(&self, shape: &Shape, unserved: &BTreeMap<Seat, Reason>, now: Millis) -> Score {
-        let rates = rates::share(&self.room, shape, &self.takes, now, false);
+        let (starved, missing) = if level::is_carried(&self.room, shape) {
+            (0, 0)
+        } else {
+            let rates = rates::share(&self.room, shape, &self.takes, now, false);
+            (rates.starved, rates.missing)
+        };
         Score {
             unserved: unserved.len(),
-            starved: rates.starved,
-            missing: rates.missing,
+            starved,
+            missing,
             relayed: shape.relayed(&self.room),
             avoided: shape.avoided(&self.room),
             uneven: level::unevenness(&self.room, shape),
