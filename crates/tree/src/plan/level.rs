@@ -276,20 +276,28 @@ impl<'a> Leveller<'a> {
         own.into_iter().chain(roles).any(|id| self.spread(id, node))
     }
 
-    /// Receivers of a stream that this node feeds and that feed nobody, those first whose going frees most; of equal
-    /// ones the last.
+    /// Receivers of a stream that this node feeds and that feed nobody: those first whose going frees most, of those the
+    /// ones with least to spare, because only the root's children can help; of equal ones the last.
     fn leaves(&self, id: StreamId, node: NodeId) -> Vec<(u64, NodeId)> {
         let Some(stream) = self.room.streams.get(&id) else {
             return Vec::new();
         };
         let tree = self.shape.tree(id);
-        let mut leaves: Vec<(u64, NodeId)> = tree
+        let leaves = tree
             .kids_of(node)
-            .filter(|&kid| !self.room.is_relay(kid) && tree.is_leaf(kid))
-            .map(|kid| (stream.bill(&tree.counts(kid), true).1, kid))
+            .filter(|&kid| !self.room.is_relay(kid) && tree.is_leaf(kid));
+        let mut leaves: Vec<(u64, Reverse<u64>, NodeId)> = leaves
+            .map(|kid| {
+                let bill = stream.bill(&tree.counts(kid), true).1;
+                let spare = self.share(kid).target.saturating_sub(self.load(kid));
+                (bill, Reverse(spare), kid)
+            })
             .collect();
         leaves.sort_unstable_by(|a, b| b.cmp(a));
         leaves
+            .into_iter()
+            .map(|(bill, _, kid)| (bill, kid))
+            .collect()
     }
 
     /// Move a leaf from one parent to another, if that may be and leaves the new parent, and the root, at no more than
