@@ -16,8 +16,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::map::NodeMap;
+use super::promote::swap;
 use super::room::{Room, Stream};
-use super::shape::Shape;
+use super::shape::{Shape, shown};
 use crate::{NodeId, Policy, StreamId};
 
 /// Water levels are reckoned in these parts of an uplink.
@@ -156,6 +157,40 @@ pub(super) fn unevenness(room: &Room, shape: &Shape) -> u64 {
         .iter()
         .map(|(&id, share)| shape.load(id).full.saturating_sub(share.limit(Aim::Even)))
         .sum()
+}
+
+/// Does somebody send more than its share by more than a copy, or help a root that has uplink to spare?
+pub(super) fn is_wanted(room: &Room, shape: &Shape) -> bool {
+    if room.policy != Policy::Auto {
+        return false;
+    }
+    let (shares, _) = shares(room, shape);
+    let mut loads = shares.iter();
+    if loads.any(|(&id, share)| shape.load(id).full > share.limit(Aim::Even)) {
+        return true;
+    }
+    room.streams.iter().any(|(&id, stream)| {
+        let target = shares.get(&stream.root).map_or(0, |share| share.target);
+        let load = shape.load(stream.root).full;
+        let tree = shape.tree(id);
+        let mut helpers = tree.kids_of(stream.root).filter(|&kid| !room.is_relay(kid));
+        helpers.any(|helper| {
+            // Without its only child a helper takes just what it shows.
+            let freed = if tree.kids_of(helper).count() == 1 {
+                let alone = stream.bill(&shown(room, stream, helper), true).1;
+                stream.bill(&tree.counts(helper), false).1 - alone
+            } else {
+                0
+            };
+            tree.kids_of(helper).any(|kid| {
+                let bill = stream.bill(&tree.counts(kid), tree.is_leaf(kid)).1;
+                tree.is_leaf(kid)
+                    && load + bill <= target + freed
+                    && room.may_feed(stream, stream.root, kid)
+                    && !room.avoided(stream.root, kid)
+            })
+        })
+    })
 }
 
 /// Move receivers until nobody sends more than its share by more than a copy, or nobody can help.
@@ -377,7 +412,15 @@ impl<'a> Leveller<'a> {
             (tree.is_leaf(kid), Reverse(spare), kid)
         });
         let Some(heir) = heir else {
-            return false;
+            // Or one whom it feeds takes its place.
+            let heirs = list.iter().map(|&(_, kid)| kid);
+            let heir = heirs.filter(|&kid| {
+                self.may_help(stream, kid)
+                    && self.roles(kid) == 0
+                    && self.load(kid) + weight <= self.share(kid).goal()
+            });
+            let heir = heir.max_by_key(|&kid| self.share(kid).goal() - self.load(kid));
+            return heir.is_some_and(|heir| swap(self.room, self.shape, id, helper, heir));
         };
         self.move_all(id, &list, helper, heir)
     }

@@ -6,6 +6,7 @@ mod learn;
 mod level;
 mod map;
 mod place;
+mod promote;
 mod rates;
 mod rebuild;
 mod relay;
@@ -302,7 +303,8 @@ impl Plan {
         !self.unserved.is_empty()
             || self.shape.relayed(&self.room) > 0
             || (!self.plenty && self.takes.iter().any(short))
-            || level::unevenness(&self.room, &self.shape) > 0
+            || level::is_wanted(&self.room, &self.shape)
+            || promote::is_wanted(&self.room, &self.shape)
     }
 }
 

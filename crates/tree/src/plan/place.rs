@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::room::{Room, Stream};
+use super::room::{Node, Room, Stream};
 use super::shape::{DEPTH_CAP, Fit, Shape};
 use crate::{NodeId, Policy, Reason, StreamId};
 
@@ -63,6 +63,22 @@ pub(super) fn shed(room: &Room, shape: &mut Shape, node: NodeId) {
         let Some((id, kid)) = lightest else { return };
         shape.detach(room, id, kid);
     }
+}
+
+/// What a node could forward once its own streams are sent.
+pub(super) fn strength(room: &Room, node: NodeId) -> u64 {
+    let helps = |node: &&Node| node.facts.forwards && node.facts.slots > 0;
+    let Some(facts) = room.nodes.get(&node).filter(helps) else {
+        return 0;
+    };
+    let own = room.streams.values().filter(|stream| stream.root == node);
+    let own = own.map(|stream| {
+        let near = room
+            .receivers(stream)
+            .filter(|&child| !room.barred(node, child));
+        stream.low() * near.count() as u64
+    });
+    facts.budget.saturating_sub(own.sum())
 }
 
 /// Give every receiver without a parent one, where that can be done; returns those left over and why.
@@ -295,42 +311,20 @@ impl<'a> Work<'a> {
                 .chain(self.room.relays().filter(|&relay| !tree.is_leaf(relay)))
                 .filter(|node| !tree.parent.contains_key(node))
             {
-                heads.push((self.strength(id, node), Reverse(id), Reverse(node)));
+                let orphan = !tree.is_leaf(node);
+                heads.push((
+                    orphan,
+                    strength(self.room, node),
+                    Reverse(id),
+                    Reverse(node),
+                ));
             }
         }
         heads.sort_unstable_by(|a, b| b.cmp(a));
         heads
             .into_iter()
-            .map(|(_, Reverse(id), Reverse(node))| (id, node))
+            .map(|(_, _, Reverse(id), Reverse(node))| (id, node))
             .collect()
-    }
-
-    /// What a node could forward once its own streams are sent; before that, whether a subtree hangs on it.
-    fn strength(&self, id: StreamId, node: NodeId) -> (bool, u64) {
-        let orphan = !self.shape.tree(id).is_leaf(node);
-        let Some(facts) = self
-            .room
-            .nodes
-            .get(&node)
-            .filter(|node| node.facts.forwards && node.facts.slots > 0)
-        else {
-            return (orphan, 0);
-        };
-        let own: u64 = self
-            .room
-            .streams
-            .values()
-            .filter(|stream| stream.root == node)
-            .map(|stream| {
-                let near = self
-                    .room
-                    .receivers(stream)
-                    .filter(|&child| !self.room.barred(node, child))
-                    .count() as u64;
-                stream.low() * near
-            })
-            .sum();
-        (orphan, facts.budget.saturating_sub(own))
     }
 
     /// The best parent there is room at.

@@ -10,7 +10,7 @@ use super::diff::Cause;
 use super::level::{self, Aim};
 use super::place::{self, Effort, Seat};
 use super::shape::Shape;
-use super::{Plan, QUICK, RETRY_MS, fill, rates, relay};
+use super::{Plan, QUICK, RETRY_MS, fill, promote, rates, relay};
 use crate::{EdgeChange, Millis, NodeId, Policy, Reason, StreamId};
 
 /// While rebuilding finds nothing better and only uplinks change, it waits twice as long each time, up to this.
@@ -87,6 +87,12 @@ impl Plan {
             if (new.starved, new.missing) <= (old.starved, old.missing) {
                 (shape, old) = (levelled, new);
             }
+        }
+        let mut promoted = shape.clone();
+        promote::promote(room, &mut promoted);
+        let new = self.score(&promoted, &unserved, now);
+        if (new.starved, new.missing) <= (old.starved, old.missing) {
+            (shape, old) = (promoted, new);
         }
         let choice = room.policy != Policy::Mesh || room.relays().next().is_some();
         if choice && !(room.policy == Policy::Auto && old.is_good()) {

@@ -416,7 +416,7 @@ fn path_bills(stream: &Stream, tree: &Tree, from: NodeId) -> Vec<(NodeId, u64)> 
 }
 
 /// What a node itself asks for.
-fn shown(room: &Room, stream: &Stream, node: NodeId) -> Counts {
+pub(super) fn shown(room: &Room, stream: &Stream, node: NodeId) -> Counts {
     let mut counts = Counts::default();
     if let Some(top) = room.top(stream, node) {
         counts[usize::from(top)] = 1;
