@@ -9,9 +9,10 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use super::level::{self, Aim};
+use super::level;
 use super::room::{Counts, Room, Stream};
 use super::shape::Shape;
+use super::shares::{self, Aim};
 use crate::{NodeId, Policy, StreamId};
 
 /// Streams relayed beyond the bound, where copies do not divide the uplinks evenly, before fewer layers are the answer.
@@ -35,7 +36,7 @@ pub(super) fn fill(room: &Room, standing: &Shape, relays: bool) -> Option<Shape>
     for relayed in bound..=most {
         let mut shape = mesh(room, order.iter().take(relayed).copied().collect());
         level::level(room, &mut shape, Aim::Even);
-        if level::is_carried(room, &shape) || relayed == most {
+        if shares::is_carried(room, &shape) || relayed == most {
             return is_possible(room, &shape).then_some(shape);
         }
     }

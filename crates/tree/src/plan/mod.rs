@@ -1,6 +1,7 @@
 //! The machine: takes facts, keeps the committed plan, answers with its changes.
 
 mod diff;
+mod exchange;
 mod fill;
 mod learn;
 mod level;
@@ -12,6 +13,8 @@ mod rebuild;
 mod relay;
 mod room;
 mod shape;
+mod shares;
+mod spot;
 #[cfg(test)]
 mod tests;
 
@@ -19,12 +22,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Edge, EdgeChange, EdgeView, Fact, Millis, NodeId, Policy, Reason, StreamId, TreeView};
 use diff::{Cause, Held, Trees};
-use level::Aim;
+
 use map::NodeMap;
 use place::{Effort, Seat};
 use rates::{Take, Takes};
 use room::{Node, Room, Stream};
 use shape::Shape;
+use shares::Aim;
 
 pub use rates::HOLD_MS;
 pub use shape::DEPTH_CAP;
@@ -303,7 +307,7 @@ impl Plan {
         !self.unserved.is_empty()
             || self.shape.relayed(&self.room) > 0
             || (!self.plenty && self.takes.iter().any(short))
-            || level::is_wanted(&self.room, &self.shape)
+            || shares::is_wanted(&self.room, &self.shape)
             || promote::is_wanted(&self.room, &self.shape)
     }
 }

@@ -8,11 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::level;
 use super::map::NodeMap;
 use super::place::Seat;
 use super::room::{Counts, Room};
 use super::shape::{Shape, Tree};
+use super::shares;
 use crate::{Edge, Layers, Millis, NodeId, StreamId};
 
 /// What receivers show, by stream.
@@ -57,7 +57,7 @@ struct Entry {
 /// that capacity took? Then nothing has to be shared out.
 pub(super) fn is_plenty(room: &Room, shape: &Shape, old: &Takes, now: Millis) -> bool {
     let waits = |take: &Take| take.hold > now;
-    level::is_carried(room, shape) && !old.values().any(|takes| takes.values().any(waits))
+    shares::is_carried(room, shape) && !old.values().any(|takes| takes.values().any(waits))
 }
 
 /// One stream's edges and takes where everybody gets everything wanted.

@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::diff::Cause;
-use super::level::{self, Aim};
+use super::level;
 use super::place::{self, Effort, Seat};
 use super::shape::Shape;
-use super::{Plan, QUICK, RETRY_MS, fill, promote, rates, relay};
+use super::shares::{self, Aim};
+use super::{Plan, QUICK, RETRY_MS, exchange, fill, promote, rates, relay};
 use crate::{EdgeChange, Millis, NodeId, Policy, Reason, StreamId};
 
 /// While rebuilding finds nothing better and only uplinks change, it waits twice as long each time, up to this.
@@ -109,7 +110,7 @@ impl Plan {
             let seats: usize = shape.trees.values().map(|tree| tree.parent.len()).sum();
             let seats = seats + unserved.len();
             let attempts = EXCHANGES / seats.max(100);
-            (shape, unserved) = place::exchange(room, shape, unserved, direct, attempts);
+            (shape, unserved) = exchange::exchange(room, shape, unserved, direct, attempts);
         }
         (shape, unserved)
     }
@@ -172,7 +173,7 @@ impl Plan {
     }
 
     fn score(&self, shape: &Shape, unserved: &BTreeMap<Seat, Reason>, now: Millis) -> Score {
-        let (starved, missing) = if level::is_carried(&self.room, shape) {
+        let (starved, missing) = if shares::is_carried(&self.room, shape) {
             (0, 0)
         } else {
             let rates = rates::share(&self.room, shape, &self.takes, now, false);
@@ -184,7 +185,7 @@ impl Plan {
             missing,
             relayed: shape.relayed(&self.room),
             avoided: shape.avoided(&self.room),
-            uneven: level::unevenness(&self.room, shape),
+            uneven: shares::unevenness(&self.room, shape),
         }
     }
 
