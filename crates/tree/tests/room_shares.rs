@@ -9,7 +9,12 @@ fn summary(rooms: usize, seed: u64, most: u64) -> Vec<(Spread, Measured)> {
     let mut all = Vec::new();
     for at in 0..rooms {
         let spread = Spread::ALL[at % Spread::ALL.len()];
-        all.push((spread, measure(&random(&mut draw, most, spread))));
+        let uplinks = random(&mut draw, most, spread);
+        let measured = measure(&uplinks);
+        if measured.above > 1.3 {
+            println!("{:.2} copies above: {uplinks:?}", measured.above);
+        }
+        all.push((spread, measured));
     }
     all
 }
@@ -26,7 +31,7 @@ fn print(all: &[(Spread, Measured)]) {
         };
         let worst = of.iter().map(|m| m.above).fold(f64::MIN, f64::max);
         let least = of.iter().map(|m| m.jain).fold(f64::MAX, f64::min);
-        let within = of.iter().filter(|m| m.above <= 1.0).count() as f64 / of.len() as f64;
+        let within = of.iter().filter(|m| m.above <= 1.001).count() as f64 / of.len() as f64;
         let nodes: usize = of.iter().map(|m| m.nodes).sum();
         let few: usize = of.iter().map(|m| m.one_role).sum();
         let two: usize = of.iter().map(|m| m.two_roles).sum();
@@ -73,7 +78,7 @@ fn rooms_are_level_to_a_copy_at_two_hops() {
         );
         assert!(room.depth <= 2, "{spread:?}: {room:?}");
         assert!(room.missing <= 2, "{spread:?}: {room:?}");
-        assert!(room.jain >= room.best_jain - 0.06, "{spread:?}: {room:?}");
+        assert!(room.jain >= 0.98 || room.nodes < 13, "{spread:?}: {room:?}");
     }
 }
 
