@@ -239,6 +239,21 @@ fn a_relay_sends_no_more_than_the_bound_and_a_stream() {
     }
 }
 
+/// A root with a single copy kept its stream, because a relay fed others' already; its one helper could not carry it.
+#[test]
+fn the_weakest_roots_are_relayed_first() {
+    let uplinks = [
+        9_756_609, 1_219_575, 1_219_575, 9_756_609, 9_756_609, 1_219_575, 2_439_152, 4_878_304,
+        1_219_575, 9_756_609, 1_219_575, 2_439_152, 1_219_575,
+    ];
+    let (_, relayed) = loads(&uplinks, true);
+    assert!(
+        relayed <= bound(&uplinks),
+        "{relayed} copies for {}",
+        bound(&uplinks)
+    );
+}
+
 #[test]
 fn the_programs_know_rooms_that_can_be_reckoned_by_hand() {
     // Everybody alike: a mesh. One with nothing but a copy, and four that carry the rest.

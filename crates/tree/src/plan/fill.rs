@@ -43,16 +43,17 @@ pub(super) fn fill(room: &Room, standing: &Shape, relays: bool) -> Option<Shape>
     None
 }
 
-/// Streams in the order in which they would be relayed: those of which a relay feeds most, then those of the weakest roots.
+/// Streams in the order in which they would be relayed: those of the weakest roots, who could feed a helper or two at
+/// most, and of those the ones of which a relay feeds most.
 fn weakest_first(room: &Room, standing: &Shape) -> Vec<StreamId> {
-    let mut order: Vec<(Reverse<usize>, u64, StreamId)> = room
+    let mut order: Vec<(u64, Reverse<usize>, StreamId)> = room
         .streams
         .iter()
         .map(|(&id, stream)| {
             let tree = standing.tree(id);
             let relayed = room.relays().flat_map(|relay| tree.kids_of(relay));
             let budget = room.nodes.get(&stream.root).map_or(0, |node| node.budget);
-            (Reverse(relayed.count()), budget, id)
+            (budget, Reverse(relayed.count()), id)
         })
         .collect();
     order.sort_unstable();
