@@ -12,7 +12,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::diff::{self, Cause, Held};
+use super::diff::{Cause, Held, Trees};
+use super::map::NodeMap;
 use super::place::Seat;
 use super::room::{Pair, Room, Stream};
 use super::shape::{DEPTH_CAP, Fit, Shape};
@@ -95,10 +96,11 @@ struct Tables<'a> {
 /// The backups that hold from now on: every one that still may stay, and new ones where there are none.
 pub(super) fn renew(
     room: &Room,
-    held: &BTreeMap<Seat, Held>,
+    shape: &Shape,
+    held: &Trees<Held>,
     old: &BTreeMap<Seat, Backup>,
 ) -> BTreeMap<Seat, Backup> {
-    let mut tables = Tables::new(room, held);
+    let mut tables = Tables::new(room, shape, held);
     let mut new = BTreeMap::new();
     let mut without = Vec::new();
     for at in 0..tables.trees.len() {
@@ -154,13 +156,13 @@ pub(super) fn changes(
 pub(super) fn adopt(
     room: &Room,
     shape: &mut Shape,
-    (held, backups): (&BTreeMap<Seat, Held>, &BTreeMap<Seat, Backup>),
+    (held, backups): (&Trees<Held>, &BTreeMap<Seat, Backup>),
     direct: &BTreeSet<StreamId>,
     cause: &Cause,
 ) -> bool {
     let mut adopted = false;
     for (&(id, child), backup) in backups {
-        let lost = held.get(&(id, child)).is_some_and(|held| match cause {
+        let lost = held_by(held, (id, child)).is_some_and(|held| match cause {
             Cause::Failed(node) => *node == held.edge.parent,
             Cause::Lost(pair) => *pair == Pair::new(child, held.edge.parent),
             _ => false,
@@ -185,17 +187,12 @@ pub(super) fn adopt(
 
 /// A relay that has just left the tree because whoever failed was its last child there comes back for the one it stands by for.
 /// True if the node is in the tree.
-fn return_relay(
-    room: &Room,
-    shape: &mut Shape,
-    held: &BTreeMap<Seat, Held>,
-    (id, node): Seat,
-) -> bool {
+fn return_relay(room: &Room, shape: &mut Shape, held: &Trees<Held>, (id, node): Seat) -> bool {
     let root = room.streams.get(&id).map(|stream| stream.root);
     if root.is_some_and(|root| shape.tree(id).level(root, node).is_some()) {
         return true;
     }
-    let above = held.get(&(id, node)).map(|held| held.edge.parent);
+    let above = held_by(held, (id, node)).map(|held| held.edge.parent);
     let Some(above) = above.filter(|_| room.is_relay(node)) else {
         return false;
     };
@@ -209,8 +206,13 @@ fn return_relay(
     returns
 }
 
+/// The committed edge of a receiver.
+fn held_by(held: &Trees<Held>, (id, child): Seat) -> Option<&Held> {
+    held.get(&id)?.get(&child)
+}
+
 impl<'a> Tables<'a> {
-    fn new(room: &'a Room, held: &BTreeMap<Seat, Held>) -> Self {
+    fn new(room: &'a Room, shape: &Shape, held: &Trees<Held>) -> Self {
         let index: BTreeMap<NodeId, usize> = room.nodes.keys().copied().zip(0..).collect();
         let mut bills = vec![(0u64, 0u64, 0u64); index.len()];
         let mut trees = Vec::new();
@@ -221,9 +223,9 @@ impl<'a> Tables<'a> {
             };
             let mut places = vec![Place::default(); index.len()];
             places[root].has = true;
-            let edges = || held.range((id, NodeId(0))..=(id, NodeId(u32::MAX)));
-            let levels = diff::levels(edges().map(|(&(_, child), held)| (child, held.edge.parent)));
-            for (&(_, child), held) in edges() {
+            let levels = shape.tree(id).top_down(stream.root).into_iter();
+            let levels: BTreeMap<NodeId, u8> = levels.collect();
+            for (&child, held) in held.get(&id).into_iter().flat_map(NodeMap::iter) {
                 let (Some(&at), Some(&parent)) = (index.get(&child), index.get(&held.edge.parent))
                 else {
                     continue;

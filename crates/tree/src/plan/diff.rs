@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::map::NodeMap;
 use super::place::Seat;
 use super::room::{Pair, Room};
+use super::shape::Shape;
 use crate::{Edge, EdgeChange, NodeId, Reason, StreamId};
 
 /// An edge as committed.
@@ -23,41 +25,29 @@ pub(super) enum Cause {
     Left(NodeId),
     Failed(NodeId),
     Lost(Pair),
-    Capacity,
+    /// A node's uplink, slots or willingness.
+    Capacity(NodeId),
+    /// Wants or rates.
     Wants,
     Policy,
     Time,
     Ready(StreamId, NodeId),
 }
 
-/// The level of every node that hangs on the root, given (child, parent) pairs; the root itself is not listed.
-pub(super) fn levels(edges: impl Iterator<Item = (NodeId, NodeId)>) -> BTreeMap<NodeId, u8> {
-    let parent: BTreeMap<NodeId, NodeId> = edges.collect();
-    let mut levels = BTreeMap::new();
-    for &node in parent.keys() {
-        let (mut at, mut level) = (node, 0u8);
-        while let Some(&above) = parent.get(&at) {
-            level = level.saturating_add(1);
-            at = above;
-            if level == u8::MAX {
-                break;
-            }
-        }
-        levels.insert(node, level);
-    }
-    levels
-}
+/// Edges by stream and child.
+pub(super) type Trees<T> = BTreeMap<StreamId, NodeMap<T>>;
 
-/// Compare; returns the new edges with their reasons, and the changes.
+/// Compare the trees of some streams, to which nothing else has changed but who is unserved; puts the new edges with
+/// their reasons into `old`, and returns the changes.
 pub(super) fn diff(
     room: &Room,
-    (old, old_unserved): (&BTreeMap<Seat, Held>, &BTreeMap<Seat, Reason>),
-    (new, unserved): (BTreeMap<Seat, Edge>, &BTreeMap<Seat, Reason>),
+    shape: &Shape,
+    ids: &BTreeSet<StreamId>,
+    (old, old_unserved): (&mut Trees<Held>, &BTreeMap<Seat, Reason>),
+    (new, unserved): (&Trees<Edge>, &BTreeMap<Seat, Reason>),
     cause: &Cause,
     epoch: u64,
-) -> (BTreeMap<Seat, Held>, Vec<EdgeChange>) {
-    let mut held = BTreeMap::new();
-    let (mut first, mut last, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+) -> Vec<EdgeChange> {
     let gone = |id: StreamId, child: NodeId, parent: NodeId| {
         matches!(cause, Cause::Failed(node) if *node == parent)
             || matches!(cause, Cause::Lost(pair) if *pair == Pair::new(child, parent))
@@ -65,58 +55,42 @@ pub(super) fn diff(
             || (!room.nodes.contains_key(&parent)
                 && !matches!(cause, Cause::Left(node) if *node == parent))
     };
-    // Who is taken out of a tree and goes on forwarding for a moment: who leaves politely, and a relay that nobody needs
-    // any more, for those who move away from it.
-    let mut polite: BTreeSet<Seat> = BTreeSet::new();
-    for (&(stream, child), held) in old {
-        let seat = (stream, child);
-        let mut parent = held.edge.parent;
-        let moves = new
-            .get(&seat)
-            .is_some_and(|edge| edge.parent != parent && !gone(stream, child, parent));
-        if *cause == Cause::Left(child) {
-            polite.insert(seat);
-        } else if !moves {
-            continue;
-        }
-        // Up through the relays that end with this.
-        while room.is_relay(parent)
-            && !new.contains_key(&(stream, parent))
-            && let Some(above) = old.get(&(stream, parent))
-            && !gone(stream, parent, above.edge.parent)
-            && polite.insert((stream, parent))
+    let none = NodeMap::new();
+    let (mut first, mut last, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+    for &stream in ids {
+        let edges = new.get(&stream).unwrap_or(&none);
+        let empty = NodeMap::new();
+        let before = old.get(&stream).unwrap_or(&empty);
+        let polite = polite(room, stream, before, edges, cause, &gone);
+        for (&child, held) in before
+            .iter()
+            .filter(|(child, _)| !edges.contains_key(child))
         {
-            parent = above.edge.parent;
-        }
-    }
-    for (&(stream, child), before) in old {
-        if new.contains_key(&(stream, child)) {
-            continue;
-        }
-        let polite = polite.contains(&(stream, child));
-        let reason = unserved
-            .get(&(stream, child))
-            .copied()
-            .unwrap_or(Reason::Ended);
-        let change = EdgeChange {
-            epoch,
-            stream,
-            child,
-            old: Some(before.edge.parent),
-            new: None,
-            reason,
-            make_before_break: polite,
-        };
-        if polite {
-            last.push(change)
-        } else {
-            first.push(change)
+            let polite = polite.contains(&child);
+            let change = EdgeChange {
+                epoch,
+                stream,
+                child,
+                old: Some(held.edge.parent),
+                new: None,
+                reason: unserved
+                    .get(&(stream, child))
+                    .copied()
+                    .unwrap_or(Reason::Ended),
+                make_before_break: polite,
+            };
+            if polite {
+                last.push(change)
+            } else {
+                first.push(change)
+            }
         }
     }
     for (&(stream, child), &reason) in unserved {
-        if !old.contains_key(&(stream, child))
-            && old_unserved.get(&(stream, child)) != Some(&reason)
-        {
+        let held = old
+            .get(&stream)
+            .is_some_and(|held| held.contains_key(&child));
+        if !held && old_unserved.get(&(stream, child)) != Some(&reason) {
             first.push(EdgeChange {
                 epoch,
                 stream,
@@ -128,51 +102,88 @@ pub(super) fn diff(
             });
         }
     }
-    let ids: BTreeSet<StreamId> = new.keys().map(|&(id, _)| id).collect();
-    for id in ids {
-        let range = (id, NodeId(0))..=(id, NodeId(u32::MAX));
-        let levels = levels(
-            new.range(range.clone())
-                .map(|(&(_, child), edge)| (child, edge.parent)),
-        );
-        let mut order: Vec<(u8, NodeId)> = levels
-            .into_iter()
-            .map(|(node, level)| (level, node))
-            .collect();
-        order.sort_unstable();
-        for (_, child) in order {
-            let seat = (id, child);
-            let Some(&edge) = new.get(&seat) else {
+    for &stream in ids {
+        let Some(edges) = new.get(&stream) else {
+            old.remove(&stream);
+            continue;
+        };
+        let held = old.entry(stream).or_default();
+        let same = edges.len() == held.len()
+            && edges
+                .iter()
+                .zip(held.iter())
+                .all(|((node, edge), (other, held))| node == other && *edge == held.edge);
+        if same {
+            continue;
+        }
+        let root = room.streams.get(&stream).map_or(NodeId(0), |s| s.root);
+        let mut fresh = edges
+            .iter()
+            .map(|(&child, &edge)| {
+                let reason = held.get(&child).map_or(Reason::Joined, |held| held.reason);
+                (child, Held { edge, reason })
+            })
+            .collect::<NodeMap<Held>>();
+        for (child, _) in shape.tree(stream).top_down(root) {
+            let (Some(&edge), before) = (edges.get(&child), held.get(&child).copied()) else {
                 continue;
             };
-            let before = old.get(&seat);
-            let Some(reason) = reason(
-                before.copied(),
-                edge,
-                old_unserved.contains_key(&seat),
-                cause,
-                child,
-            ) else {
-                held.extend(before.map(|&before| (seat, before)));
+            let waited = old_unserved.contains_key(&(stream, child));
+            let Some(reason) = reason(before, edge, waited, cause, child) else {
                 continue;
             };
-            held.insert(seat, Held { edge, reason });
+            fresh.insert(child, Held { edge, reason });
             let from = before.map(|before| before.edge.parent);
             moved.push(EdgeChange {
                 epoch,
-                stream: id,
+                stream,
                 child,
                 old: from,
                 new: Some(edge),
                 reason,
                 make_before_break: from
-                    .is_some_and(|parent| parent != edge.parent && !gone(id, child, parent)),
+                    .is_some_and(|parent| parent != edge.parent && !gone(stream, child, parent)),
             });
         }
+        *held = fresh;
     }
     first.append(&mut moved);
     first.append(&mut last);
-    (held, first)
+    first
+}
+
+/// Who is taken out of a tree and goes on forwarding for a moment: who leaves politely, and a relay that nobody needs any
+/// more, for those who move away from it.
+fn polite(
+    room: &Room,
+    id: StreamId,
+    old: &NodeMap<Held>,
+    new: &NodeMap<Edge>,
+    cause: &Cause,
+    gone: &impl Fn(StreamId, NodeId, NodeId) -> bool,
+) -> BTreeSet<NodeId> {
+    let mut polite = BTreeSet::new();
+    for (&child, held) in old.iter() {
+        let mut parent = held.edge.parent;
+        let moves = new
+            .get(&child)
+            .is_some_and(|edge| edge.parent != parent && !gone(id, child, parent));
+        if *cause == Cause::Left(child) {
+            polite.insert(child);
+        } else if !moves {
+            continue;
+        }
+        // Up through the relays that end with this.
+        while room.is_relay(parent)
+            && !new.contains_key(&parent)
+            && let Some(above) = old.get(&parent)
+            && !gone(id, parent, above.edge.parent)
+            && polite.insert(parent)
+        {
+            parent = above.edge.parent;
+        }
+    }
+    polite
 }
 
 /// Why the edge differs; `None` if it does not.
@@ -194,7 +205,7 @@ fn reason(
         return None;
     }
     if before.parent == edge.parent {
-        let capacity = matches!(cause, Cause::Capacity | Cause::Time);
+        let capacity = matches!(cause, Cause::Capacity(_) | Cause::Time);
         return Some(match (before.feed, edge.feed) {
             (false, true) => Reason::ParentReady,
             _ if capacity => Reason::Capacity,

@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::room::{Room, Stream};
-use super::shape::{DEPTH_CAP, Fit, Shape};
-use crate::{NodeId, Policy, Reason, StreamId};
+use super::room::{Node, Room};
+use super::shape::{DEPTH_CAP, Shape};
+use crate::{NodeId, Reason, StreamId};
 
 /// A receiver of a stream.
 pub(super) type Seat = (StreamId, NodeId);
@@ -19,56 +19,13 @@ pub(super) struct Effort {
     pub relays: bool,
 }
 
-/// Within an exchange.
-const MODEST: Effort = Effort {
-    depth: 2,
-    attempts: 200,
-    relays: true,
-};
-
-/// Relays let into a tree for one receiver, one below the other, at most: a second one for whom the first cannot reach.
-const RELAYS_IN_A_ROW: u8 = 2;
-
-/// The old trees without every edge that no longer may or can be.
-pub(super) fn keep(
-    room: &Room,
-    old: &BTreeMap<StreamId, BTreeMap<NodeId, NodeId>>,
-    direct: &BTreeSet<StreamId>,
-) -> Shape {
-    let mut shape = Shape::empty(room);
-    for (&id, parents) in old {
-        let Some(stream) = room.streams.get(&id) else {
-            continue;
-        };
-        for (&child, &parent) in parents {
-            let detour = direct.contains(&id)
-                && parent != stream.root
-                && !room.is_relay(child)
-                && !room.barred(stream.root, child)
-                && !room.avoided(stream.root, child);
-            let holds = child != stream.root
-                && room.nodes.contains_key(&child)
-                && room.nodes.contains_key(&parent)
-                && room.may_feed(stream, parent, child)
-                && !detour;
-            if holds {
-                shape.attach(room, id, child, parent);
-            }
-        }
-    }
-    for &node in room.nodes.keys() {
-        shed(room, &mut shape, node);
-    }
-    shape.prune(room);
-    shape
-}
-
 /// Take edges off a node that has more than it can carry: other people's streams first, then the lightest subtree.
-fn shed(room: &Room, shape: &mut Shape, node: NodeId) {
+pub(super) fn shed(room: &Room, shape: &mut Shape, node: NodeId) {
     let Some(facts) = room.nodes.get(&node) else {
         return;
     };
-    let ids: Vec<StreamId> = shape.trees.keys().copied().collect();
+    let narrow = room.fan_out(node) < usize::MAX;
+    let ids: Vec<StreamId> = shape.trees.keys().copied().filter(|_| narrow).collect();
     for id in ids {
         while shape.tree(id).kids_of(node).count() > room.fan_out(node) {
             let tree = shape.tree(id);
@@ -96,6 +53,22 @@ fn shed(room: &Room, shape: &mut Shape, node: NodeId) {
         let Some((id, kid)) = lightest else { return };
         shape.detach(room, id, kid);
     }
+}
+
+/// What a node could forward once its own streams are sent.
+pub(super) fn strength(room: &Room, node: NodeId) -> u64 {
+    let helps = |node: &&Node| node.facts.forwards && node.facts.slots > 0;
+    let Some(facts) = room.nodes.get(&node).filter(helps) else {
+        return 0;
+    };
+    let own = room.streams.values().filter(|stream| stream.root == node);
+    let own = own.map(|stream| {
+        let near = room
+            .receivers(stream)
+            .filter(|&child| !room.barred(node, child));
+        stream.low() * near.count() as u64
+    });
+    facts.budget.saturating_sub(own.sum())
 }
 
 /// Give every receiver without a parent one, where that can be done; returns those left over and why.
@@ -168,136 +141,13 @@ pub(super) fn place(
     unserved
 }
 
-/// Where the greedy way ends short of what is possible: let an unserved receiver take the place of a served one, and
-/// keep that if fewer go without in the end. Tries at most `attempts` exchanges.
-pub(super) fn exchange(
-    room: &Room,
-    shape: Shape,
-    unserved: BTreeMap<Seat, Reason>,
-    direct: &BTreeSet<StreamId>,
-    mut attempts: usize,
-) -> (Shape, BTreeMap<Seat, Reason>) {
-    let (mut shape, mut unserved) = (shape, unserved);
-    'again: while shape.has_any_room(room) {
-        for &(id, child) in unserved
-            .iter()
-            .filter(|(_, why)| **why == Reason::NoCapacity)
-            .map(|(seat, _)| seat)
-        {
-            let Some(stream) = room.streams.get(&id) else {
-                continue;
-            };
-            let parents: Vec<NodeId> = shape
-                .tree(id)
-                .parent
-                .keys()
-                .copied()
-                .chain([stream.root])
-                .collect();
-            for parent in parents {
-                for (other, kid) in shape.edges_of(parent) {
-                    if attempts == 0 {
-                        return (shape, unserved);
-                    }
-                    let mut trial = shape.clone();
-                    trial.detach(room, other, kid);
-                    if !trial.allowed(room, id, child, parent)
-                        || trial.fit(room, id, child, parent, true).is_none()
-                    {
-                        continue;
-                    }
-                    attempts -= 1;
-                    trial.attach(room, id, child, parent);
-                    let left = place(room, &mut trial, direct, MODEST);
-                    if left.len() < unserved.len() {
-                        (shape, unserved) = (trial, left);
-                        continue 'again;
-                    }
-                }
-            }
-            // Another relay may be the better first one.
-            for relay in room.relays() {
-                let mut trial = shape.clone();
-                for (other, kid) in room.relays().flat_map(|relay| shape.edges_of(relay)) {
-                    if other == id {
-                        trial.detach(room, id, kid);
-                    }
-                }
-                trial.prune(room);
-                if attempts == 0
-                    || trial.tree(id).parent.contains_key(&relay)
-                    || !trial.tree(id).is_leaf(relay)
-                    || !room.may_feed(stream, relay, child)
-                {
-                    continue;
-                }
-                attempts -= 1;
-                let mut work = Work::new(room, &mut trial, direct, MODEST);
-                let Some(spot) = work.through((id, child), relay, RELAYS_IN_A_ROW) else {
-                    continue;
-                };
-                work.hang((id, child), &spot);
-                let left = place(room, &mut trial, direct, MODEST);
-                if left.len() < unserved.len() {
-                    (shape, unserved) = (trial, left);
-                    continue 'again;
-                }
-            }
-        }
-        break;
-    }
-    (shape, unserved)
-}
-
-/// How good a parent is: the smaller the better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    /// The pair's link was just lost.
-    avoided: bool,
-    /// A relay, where it serves only whom participants cannot serve at all.
-    last_resort: bool,
-    /// More than two hops from the root, where two should do.
-    deep: bool,
-    fit: Fit,
-    /// A relay, where it serves whom participants cannot serve in full.
-    relay: bool,
-    /// The parent's.
-    level: u8,
-    /// It feeds nobody in this tree yet.
-    fresh: bool,
-    roles: usize,
-    spare: Reverse<u64>,
-    parent: NodeId,
-}
-
-/// Where a receiver could go.
-#[derive(Debug, Clone)]
-pub(super) struct Spot {
-    key: Key,
-    /// Its parent; if that is a relay that is not in the tree yet, the relay's parent is next, and so on.
-    chain: Vec<NodeId>,
-}
-
-impl Spot {
-    /// Does it want for nothing that a relay could give?
-    pub fn is_good(&self, room: &Room) -> bool {
-        let full = room.policy != Policy::Auto || (!self.key.deep && self.key.fit == Fit::Full);
-        !self.key.avoided && full
-    }
-
-    /// Does everything wanted get there, over links that were not just lost?
-    pub fn is_full(&self) -> bool {
-        !self.key.avoided && self.key.fit == Fit::Full
-    }
-}
-
 /// A shape being worked on.
 pub(super) struct Work<'a> {
-    room: &'a Room,
+    pub room: &'a Room,
     pub shape: &'a mut Shape,
-    direct: &'a BTreeSet<StreamId>,
+    pub direct: &'a BTreeSet<StreamId>,
     attempts: u32,
-    relays: bool,
+    pub relays: bool,
 }
 
 impl<'a> Work<'a> {
@@ -328,205 +178,20 @@ impl<'a> Work<'a> {
                 .chain(self.room.relays().filter(|&relay| !tree.is_leaf(relay)))
                 .filter(|node| !tree.parent.contains_key(node))
             {
-                heads.push((self.strength(id, node), Reverse(id), Reverse(node)));
+                let orphan = !tree.is_leaf(node);
+                heads.push((
+                    orphan,
+                    strength(self.room, node),
+                    Reverse(id),
+                    Reverse(node),
+                ));
             }
         }
         heads.sort_unstable_by(|a, b| b.cmp(a));
         heads
             .into_iter()
-            .map(|(_, Reverse(id), Reverse(node))| (id, node))
+            .map(|(_, _, Reverse(id), Reverse(node))| (id, node))
             .collect()
-    }
-
-    /// What a node could forward once its own streams are sent; before that, whether a subtree hangs on it.
-    fn strength(&self, id: StreamId, node: NodeId) -> (bool, u64) {
-        let orphan = !self.shape.tree(id).is_leaf(node);
-        let Some(facts) = self
-            .room
-            .nodes
-            .get(&node)
-            .filter(|node| node.facts.forwards && node.facts.slots > 0)
-        else {
-            return (orphan, 0);
-        };
-        let own: u64 = self
-            .room
-            .streams
-            .values()
-            .filter(|stream| stream.root == node)
-            .map(|stream| {
-                let near = self
-                    .room
-                    .receivers(stream)
-                    .filter(|&child| !self.room.barred(node, child))
-                    .count() as u64;
-                stream.low() * near
-            })
-            .sum();
-        (orphan, facts.budget.saturating_sub(own))
-    }
-
-    /// The best parent there is room at.
-    pub fn candidate(&mut self, seat: Seat) -> Option<Spot> {
-        self.best(seat, RELAYS_IN_A_ROW)
-    }
-
-    /// Hang a receiver where [`Work::candidate`] said, with the relays that this lets in.
-    pub fn hang(&mut self, (id, child): Seat, spot: &Spot) {
-        let mut at = child;
-        for &parent in &spot.chain {
-            self.shape.attach(self.room, id, at, parent);
-            at = parent;
-        }
-    }
-
-    fn best(&mut self, seat: Seat, hops: u8) -> Option<Spot> {
-        let inside = self.inside(seat);
-        let content = |spot: &Spot| {
-            let relay = spot.key.last_resort || spot.key.relay;
-            let mesh = matches!(self.room.policy, Policy::Mesh | Policy::Tree(_));
-            spot.is_good(self.room) && (spot.is_full() || (mesh && !relay))
-        };
-        if hops == 0 || !self.relays || inside.as_ref().is_some_and(content) {
-            return inside;
-        }
-        let relays: Vec<NodeId> = self.outside(seat).collect();
-        let through = relays
-            .into_iter()
-            .filter_map(|relay| self.through(seat, relay, hops));
-        let through: Vec<Spot> = through.collect();
-        inside
-            .into_iter()
-            .chain(through)
-            .min_by_key(|spot| spot.key)
-    }
-
-    /// The best parent in the tree.
-    fn inside(&self, (id, child): Seat) -> Option<Spot> {
-        let room = self.room;
-        let stream = room.streams.get(&id)?;
-        let tree = self.shape.tree(id);
-        let direct = self.direct.contains(&id);
-        let height = tree.height(child);
-        let consider = |parent: NodeId| {
-            // Cheapest first: in a starved room nearly every candidate ends here.
-            if !self.shape.has_room(room, parent, stream.floor())
-                || !self.shape.allowed(room, id, child, parent)
-                || (!self.relays && room.is_relay(parent))
-            {
-                return None;
-            }
-            let fit = self.shape.fit(room, id, child, parent, direct)?;
-            let level = tree.level(stream.root, parent)?;
-            // `Auto` adds at most one helper per branch while rates allow; of the helpers, one that helps this stream
-            // already, then the one with the fewest other roles, then the one with most to spare.
-            let auto = room.policy == Policy::Auto && parent != stream.root;
-            let fresh = auto && tree.is_leaf(parent);
-            Some(Key {
-                avoided: room.avoided(parent, child),
-                deep: auto && level + 1 + height > 2,
-                fit,
-                level,
-                fresh,
-                roles: if fresh { self.roles(parent) } else { 0 },
-                ..self.key(stream.most(), parent, child)
-            })
-        };
-        let key = if room.policy == Policy::Mesh && room.relays().next().is_none() {
-            consider(stream.root)
-        } else {
-            let inside = tree.parent.keys().copied().chain([stream.root]);
-            inside.filter_map(consider).min()
-        }?;
-        Some(Spot {
-            key,
-            chain: vec![key.parent],
-        })
-    }
-
-    /// Through a relay that is not in the tree yet.
-    fn through(&mut self, seat: Seat, relay: NodeId, hops: u8) -> Option<Spot> {
-        let (id, child) = seat;
-        let room = self.room;
-        let direct = self.direct.contains(&id);
-        let fit = self.shape.fit(room, id, child, relay, direct)?;
-        let most = room.streams.get(&id).map_or(0, Stream::most);
-        let below = self.key(most, relay, child);
-        let height = self.shape.tree(id).height(child);
-        self.shape.attach(room, id, child, relay);
-        let above = self.best((id, relay), hops - 1);
-        self.shape.detach(room, id, child);
-        let above = above?;
-        let level = above.key.level + 1;
-        let key = Key {
-            avoided: room.avoided(relay, child) || above.key.avoided,
-            deep: room.policy == Policy::Auto && level + 1 + height > 2,
-            fit: fit.max(above.key.fit),
-            level,
-            fresh: true,
-            ..below
-        };
-        let chain = [relay].into_iter().chain(above.chain).collect();
-        Some(Spot { key, chain })
-    }
-
-    /// What of a key depends on the two ends only; `most`: what a leaf of the stream takes at most.
-    fn key(&self, most: u64, parent: NodeId, child: NodeId) -> Key {
-        let room = self.room;
-        let relay = room.is_relay(parent) && !room.is_relay(child);
-        let load = self.shape.load(parent);
-        let spare = room.nodes.get(&parent).map_or(0, |node| {
-            let rate = node.budget.saturating_sub(load.full);
-            let slots = u64::from(node.facts.slots).saturating_sub(load.edges);
-            // A relay is there for many.
-            if relay {
-                rate.min(slots.saturating_mul(most))
-            } else {
-                rate
-            }
-        });
-        Key {
-            avoided: false,
-            last_resort: relay && matches!(room.policy, Policy::Mesh | Policy::Tree(_)),
-            deep: false,
-            fit: Fit::Full,
-            relay: relay && room.policy == Policy::Auto,
-            level: 0,
-            fresh: false,
-            roles: 0,
-            spare: Reverse(spare),
-            parent,
-        }
-    }
-
-    /// Relays that are not in the tree and could feed this receiver.
-    fn outside(&self, (id, child): Seat) -> impl Iterator<Item = NodeId> + use<'a, '_> {
-        let (room, shape) = (self.room, &*self.shape);
-        let stream = room.streams.get(&id);
-        room.relays().filter(move |&relay| {
-            let tree = shape.tree(id);
-            stream.is_some_and(|stream| {
-                tree.is_leaf(relay)
-                    && !tree.parent.contains_key(&relay)
-                    && room.may_feed(stream, relay, child)
-                    && shape.has_room(room, relay, stream.floor())
-            })
-        })
-    }
-
-    /// Other people's streams this node forwards.
-    fn roles(&self, node: NodeId) -> usize {
-        let forwards = |id: &StreamId| {
-            self.room
-                .streams
-                .get(id)
-                .is_some_and(|stream| stream.root != node)
-        };
-        self.shape
-            .trees
-            .iter()
-            .filter(|(id, tree)| forwards(id) && !tree.is_leaf(node))
-            .count()
     }
 
     /// Find a place, if need be by moving up to `depth` others. On failure nothing has changed.

@@ -84,9 +84,12 @@ fn settle(room: &Room, shape: &mut Shape, direct: &BTreeSet<StreamId>, seat: Sea
     let tree = shape.tree(id);
     let bill = stream.bill(&tree.counts(kid), tree.is_leaf(kid)).1;
     // Where a room is short, nearly every receiver ends here.
-    let has_room = |(&id, node): (&NodeId, &Node)| {
-        let full = room.policy != Policy::Auto || shape.load(id).full + bill <= node.budget;
-        full && !room.is_relay(id) && shape.has_room(room, id, stream.floor())
+    let has_room = |(&node, facts): (&NodeId, &Node)| {
+        let near = || node == stream.root || tree.parent.get(&node) == Some(&stream.root);
+        let full = || shape.load(node).full + bill <= facts.budget && near();
+        (room.policy != Policy::Auto || full())
+            && !room.is_relay(node)
+            && shape.has_room(room, node, stream.floor())
     };
     if !room.nodes.iter().any(has_room) {
         return false;

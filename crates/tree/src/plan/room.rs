@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::map::NodeMap;
 use crate::{Kind, Layers, Millis, NodeFacts, NodeId, Policy, Rates, StreamId};
 
 /// Rates above this are counted as this, so that an edge's bill fits its 32 bits; bit/s.
@@ -69,7 +70,7 @@ pub(super) struct Stream {
     pub root: NodeId,
     pub rates: Rates,
     /// Receivers that said what they show; all others want everything.
-    pub wants: BTreeMap<NodeId, Option<u8>>,
+    pub wants: NodeMap<Option<u8>>,
     /// Receivers that have the stream.
     pub ready: BTreeSet<NodeId>,
 }
@@ -79,7 +80,7 @@ impl Stream {
         let mut stream = Stream {
             root,
             rates,
-            wants: BTreeMap::new(),
+            wants: NodeMap::new(),
             ready: BTreeSet::new(),
         };
         stream.set_rates(rates);
@@ -190,7 +191,7 @@ impl Pair {
 #[derive(Debug, Clone)]
 pub(super) struct Room {
     pub policy: Policy,
-    pub nodes: BTreeMap<NodeId, Node>,
+    pub nodes: NodeMap<Node>,
     pub streams: BTreeMap<StreamId, Stream>,
     pub barred: BTreeSet<Pair>,
     /// Pairs whose link was lost, and until when they come last.
@@ -229,11 +230,11 @@ impl Room {
     }
 
     pub fn barred(&self, a: NodeId, b: NodeId) -> bool {
-        self.barred.contains(&Pair::new(a, b))
+        !self.barred.is_empty() && self.barred.contains(&Pair::new(a, b))
     }
 
     pub fn avoided(&self, a: NodeId, b: NodeId) -> bool {
-        self.avoid.contains_key(&Pair::new(a, b))
+        !self.avoid.is_empty() && self.avoid.contains_key(&Pair::new(a, b))
     }
 
     /// May `parent` feed `child` in a tree of the stream, by the policy, by what they are and by their link?

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::map::NodeMap;
 use super::room::{Counts, Room, Stream};
 use crate::{NodeId, Policy, StreamId};
 
@@ -11,10 +12,11 @@ pub const DEPTH_CAP: u8 = 6;
 /// One stream's forest: the tree at the root, and subtrees that have lost their parent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Tree {
-    pub parent: BTreeMap<NodeId, NodeId>,
-    pub kids: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    pub parent: NodeMap<NodeId>,
+    /// By node.
+    kids: NodeMap<Vec<NodeId>>,
     /// How many nodes of each subtree, its top included, show each layer when capacity is plenty.
-    demand: BTreeMap<NodeId, Counts>,
+    demand: NodeMap<Counts>,
 }
 
 impl Tree {
@@ -23,7 +25,7 @@ impl Tree {
     }
 
     pub fn is_leaf(&self, node: NodeId) -> bool {
-        self.kids.get(&node).is_none_or(BTreeSet::is_empty)
+        self.kids.get(&node).is_none_or(Vec::is_empty)
     }
 
     /// Hops from the root; `None` below a subtree that has lost its parent.
@@ -79,6 +81,8 @@ pub(super) struct Load {
     pub floor: u64,
     pub low: u64,
     pub full: u64,
+    /// Other people's streams among them.
+    pub roles: usize,
 }
 
 /// How well an edge would fit: the smaller the better.
@@ -96,26 +100,17 @@ pub(super) enum Fit {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shape {
     pub trees: BTreeMap<StreamId, Tree>,
-    pub load: BTreeMap<NodeId, Load>,
+    pub load: NodeMap<Load>,
+    /// Trees that differ from the committed ones, or may.
+    pub touched: BTreeSet<StreamId>,
 }
 
 impl Shape {
     /// A room in which nobody has a parent.
     pub fn empty(room: &Room) -> Self {
         let mut shape = Shape::default();
-        for (&id, stream) in &room.streams {
-            let mut tree = Tree::default();
-            for node in room.receivers(stream) {
-                let mut counts = Counts::default();
-                if let Some(top) = room.top(stream, node) {
-                    counts[usize::from(top)] = 1;
-                }
-                tree.demand.insert(node, counts);
-            }
-            for relay in room.relays() {
-                tree.demand.insert(relay, Counts::default());
-            }
-            shape.trees.insert(id, tree);
+        for &id in room.streams.keys() {
+            shape.begin(room, id, &[]);
         }
         shape
     }
@@ -126,11 +121,93 @@ impl Shape {
 
     pub fn tree(&self, stream: StreamId) -> &Tree {
         static NONE: Tree = Tree {
-            parent: BTreeMap::new(),
-            kids: BTreeMap::new(),
-            demand: BTreeMap::new(),
+            parent: NodeMap::new(),
+            kids: NodeMap::new(),
+            demand: NodeMap::new(),
         };
         self.trees.get(&stream).unwrap_or(&NONE)
+    }
+
+    /// A node is there: it may receive every stream but its own.
+    pub fn welcome(&mut self, room: &Room, node: NodeId) {
+        for (id, stream) in &room.streams {
+            if let Some(tree) = self.trees.get_mut(id).filter(|_| stream.root != node) {
+                tree.demand.insert(node, shown(room, stream, node));
+            }
+        }
+    }
+
+    /// A node goes, which is no root any more: its children lose their parent.
+    pub fn dismiss(&mut self, room: &Room, node: NodeId) {
+        for &id in room.streams.keys() {
+            let kids: Vec<NodeId> = self.tree(id).kids_of(node).collect();
+            for kid in kids {
+                self.detach(room, id, kid);
+            }
+            self.detach(room, id, node);
+            if let Some(tree) = self.trees.get_mut(&id) {
+                tree.demand.remove(&node);
+            }
+        }
+        self.load.remove(&node);
+    }
+
+    /// A stream ends, or its rates are about to change: its tree goes. Returns the edges, parents first.
+    pub fn clear(&mut self, room: &Room, id: StreamId) -> Vec<(NodeId, NodeId)> {
+        let mut edges = Vec::new();
+        if let Some(stream) = room.streams.get(&id) {
+            let tree = self.tree(id);
+            let order = tree.top_down(stream.root).into_iter();
+            edges = order
+                .filter_map(|(child, _)| Some((child, *tree.parent.get(&child)?)))
+                .collect();
+            for &(child, _) in edges.iter().rev() {
+                self.detach(room, id, child);
+            }
+        }
+        self.trees.remove(&id);
+        self.touched.insert(id);
+        edges
+    }
+
+    /// A stream begins, or goes on with these edges, parents first.
+    pub fn begin(&mut self, room: &Room, id: StreamId, edges: &[(NodeId, NodeId)]) {
+        let Some(stream) = room.streams.get(&id) else {
+            return;
+        };
+        let receivers = room.receivers(stream).chain(room.relays());
+        let demand = receivers.map(|node| (node, shown(room, stream, node)));
+        let tree = Tree {
+            demand: demand.collect(),
+            ..Tree::default()
+        };
+        self.trees.insert(id, tree);
+        self.touched.insert(id);
+        for &(child, parent) in edges {
+            self.attach(room, id, child, parent);
+        }
+    }
+
+    /// A receiver shows another layer.
+    pub fn show(&mut self, room: &Room, id: StreamId, node: NodeId) {
+        let parent = self.detach(room, id, node);
+        let (Some(stream), Some(tree)) = (room.streams.get(&id), self.trees.get_mut(&id)) else {
+            return;
+        };
+        let mut counts = shown(room, stream, node);
+        for kid in tree.kids.get(&node).into_iter().flatten() {
+            for (sum, count) in counts
+                .iter_mut()
+                .zip(tree.demand.get(kid).into_iter().flatten())
+            {
+                *sum = sum.saturating_add(*count);
+            }
+        }
+        tree.demand.insert(node, counts);
+        self.touched.insert(id);
+        if let Some(parent) = parent {
+            self.attach(room, id, node, parent);
+        }
     }
 
     /// Hang `child`, with all below it, on `parent`. The child must have no parent.
@@ -149,15 +226,19 @@ impl Shape {
         let (Some(stream), Some(tree)) = (room.streams.get(&id), self.trees.get_mut(&id)) else {
             return;
         };
+        self.touched.insert(id);
         let added = tree.counts(child);
         let before = path_bills(stream, tree, parent);
         if on {
             tree.parent.insert(child, parent);
-            tree.kids.entry(parent).or_default().insert(child);
+            let kids = tree.kids.slot(parent);
+            if let Err(at) = kids.binary_search(&child) {
+                kids.insert(at, child);
+            }
         } else {
             tree.parent.remove(&child);
             if let Some(kids) = tree.kids.get_mut(&parent) {
-                kids.remove(&child);
+                kids.retain(|&kid| kid != child);
             }
         }
         let mut at = Some(parent);
@@ -175,11 +256,18 @@ impl Shape {
         }
         let after = path_bills(stream, tree, parent);
         for ((payer, old), (_, new)) in before.into_iter().zip(after) {
-            let load = self.load.entry(payer).or_default();
+            let load = self.load.slot(payer);
             load.full = load.full + new - old;
         }
         let own = stream.bill(&added, tree.is_leaf(child)).1;
-        let load = self.load.entry(parent).or_default();
+        let load = self.load.slot(parent);
+        let (helps, kids) = (parent != stream.root, tree.kids.get(&parent));
+        if helps && on && kids.is_some_and(|kids| kids.len() == 1) {
+            load.roles += 1;
+        }
+        if helps && !on && kids.is_none_or(Vec::is_empty) {
+            load.roles -= 1;
+        }
         if on {
             load.edges += 1;
             load.floor += stream.floor();
@@ -216,7 +304,7 @@ impl Shape {
         };
         let tree = self.tree(id);
         room.may_feed(stream, parent, child)
-            && tree.kids.get(&parent).map_or(0, BTreeSet::len) < room.fan_out(parent)
+            && tree.kids.get(&parent).map_or(0, Vec::len) < room.fan_out(parent)
             && tree
                 .level(stream.root, parent)
                 .is_some_and(|level| level + 1 + tree.height(child) <= DEPTH_CAP)
@@ -280,7 +368,10 @@ impl Shape {
 
     /// Edges over links that were just lost.
     pub fn avoided(&self, room: &Room) -> usize {
-        let edges = self.trees.values().flat_map(|tree| &tree.parent);
+        if room.avoid.is_empty() {
+            return 0;
+        }
+        let edges = self.trees.values().flat_map(|tree| tree.parent.iter());
         edges
             .filter(|&(&child, &parent)| room.avoided(parent, child))
             .count()
@@ -322,4 +413,13 @@ fn path_bills(stream: &Stream, tree: &Tree, from: NodeId) -> Vec<(NodeId, u64)> 
         at = above;
     }
     bills
+}
+
+/// What a node itself asks for.
+pub(super) fn shown(room: &Room, stream: &Stream, node: NodeId) -> Counts {
+    let mut counts = Counts::default();
+    if let Some(top) = room.top(stream, node) {
+        counts[usize::from(top)] = 1;
+    }
+    counts
 }

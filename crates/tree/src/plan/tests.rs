@@ -261,12 +261,12 @@ fn auto_is_a_mesh_while_the_root_can_carry_it_and_adds_one_helper_when_it_cannot
 
 #[test]
 fn a_helper_takes_the_lowest_layer_and_what_its_children_want() {
-    // 32 + 1500 for one copy; the root carries a helper's edge and one more.
+    // 32 + 1500 for one copy; the root carries a helper's edge and one more, the helper one copy.
     let mut plan = room(
         Policy::Auto,
         &[
             strong(1, 3_300_000),
-            strong(2, 9_000_000),
+            strong(2, 2_000_000),
             strong(3, 0),
             strong(4, 0),
         ],

@@ -400,7 +400,7 @@ impl Shadow {
         });
     }
 
-    fn apply(&mut self, changes: &[EdgeChange]) {
+    pub fn apply(&mut self, changes: &[EdgeChange]) {
         let mut pending: BTreeMap<Seat, Option<Edge>> = BTreeMap::new();
         for change in changes {
             assert_eq!(change.epoch, self.epoch + 1, "8: one epoch per answer");

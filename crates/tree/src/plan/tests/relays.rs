@@ -355,7 +355,7 @@ fn a_relay_shows_nothing_and_starts_nothing() {
 }
 
 #[test]
-fn ten_senders_with_uplinks_for_five_take_fifty_copies_from_the_relay_and_lack_nothing() {
+fn ten_senders_with_uplinks_for_five_take_five_streams_from_the_relay_and_lack_nothing() {
     let mut facts: Vec<Fact> = (1..=10).map(|id| node(id, 5)).chain([relay()]).collect();
     facts.extend((1..=10).map(|id| Fact::Stream(StreamId(id), NodeId(id), plain())));
     let mut plan = room(Policy::Auto, &facts);
@@ -363,5 +363,6 @@ fn ten_senders_with_uplinks_for_five_take_fifty_copies_from_the_relay_and_lack_n
     let edges = edges(&plan);
     assert!(edges.iter().all(|edge| edge.2 == 1));
     let copies = |from: u32| edges.iter().filter(|edge| edge.1 == from).count();
-    assert_eq!((copies(RELAY), edges.len()), (50, 100));
+    // A deficit of 40 copies, of which a relayed stream takes off 8 net of the root's copy to the relay.
+    assert_eq!((copies(RELAY), edges.len()), (45, 95));
 }
