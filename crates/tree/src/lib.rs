@@ -13,13 +13,14 @@
 //! gets less than they want.
 #![forbid(unsafe_code)]
 
+pub mod broadcast;
 mod change;
 mod fact;
 mod layers;
 mod plan;
 
 pub use change::{Edge, EdgeChange, EdgeView, Reason, TreeView};
-pub use fact::{Fact, Kind, NodeFacts, Policy, Rates};
+pub use fact::{Fact, Frailty, Kind, Nat, NodeFacts, Policy, REGIONS, Rates, Trust};
 pub use layers::Layers;
 pub use plan::{AVOID_MS, DEPTH_CAP, HOLD_MS, Plan, RETRY_MS};
 

@@ -450,6 +450,7 @@ impl Room {
                 uplink: member.uplink,
                 forwards: capabilities.forward,
                 slots: self.settings.slots,
+                ..NodeFacts::default()
             };
             self.fact(Fact::Node(wiring::node_id(node), facts), now);
         }

@@ -333,6 +333,7 @@ impl Plan {
                 room.policy = policy;
                 changed.then_some(Cause::Policy)
             }
+            Fact::Watches(..) | Fact::Blamed(..) => None,
         }
     }
 
