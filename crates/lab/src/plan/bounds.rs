@@ -1,4 +1,4 @@
-//! What no planner can beat (planner.md 2): depth and paid slots for the viewers that are there.
+//! What no planner can beat : depth and paid slots for the viewers that are there.
 
 /// Levels of the best tree: viewers at level 1, 2 ... when every level is filled before the next, strong ones first.
 ///

@@ -1,6 +1,7 @@
 //! What runs say: measures for the report, bars for the picture.
 
 use super::tally::{Look, Tally};
+use super::trace::Mix;
 use super::{Options, Planner, bounds};
 use crate::report::{Measure, Report};
 use crate::svg::Panel;
@@ -187,39 +188,149 @@ fn round(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
-/// All runs into the report; what is worth a picture.
-pub(super) fn fill(report: &mut Report, runs: &[(Planner, Tally)]) -> Vec<Panel> {
-    for (planner, tally) in runs {
-        report.measures.extend(measures(planner.name(), tally));
+/// One planner's run.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub planner: Planner,
+    /// What its measures are called by.
+    pub name: String,
+    pub tally: Tally,
+}
+
+/// Offload by mix: what share of the copies viewers carry, percent, and the most they could.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    pub mix: Mix,
+    pub bound: f64,
+    pub offload: Vec<(Planner, f64)>,
+}
+
+/// All runs into the report.
+pub(super) fn fill(report: &mut Report, runs: &[Run], sweeps: &[Sweep]) {
+    for run in runs {
+        report.measures.extend(measures(&run.name, &run.tally));
     }
-    let names = || {
-        runs.iter()
-            .map(|(planner, _)| planner.name().replace('_', " "))
-            .collect::<Vec<_>>()
+    for sweep in sweeps {
+        for (planner, offload) in &sweep.offload {
+            let name = format!("{}_offload_at_{}_slots", planner.name(), sweep.mix.mean());
+            let measure = Measure::new(name, "%", *offload);
+            report
+                .measures
+                .push(measure.reference(Some(round(sweep.bound))).higher());
+        }
+    }
+}
+
+/// The picture: interruptions, depth, offload, edges.
+pub(super) fn panels(runs: &[Run], sweeps: &[Sweep]) -> Vec<Panel> {
+    let names = || -> Vec<String> {
+        let short = |run: &Run| match run.name.strip_suffix("_without_backups") {
+            Some(_) => "no backups".to_owned(),
+            None => run.name.replace('_', " "),
+        };
+        runs.iter().map(short).collect()
     };
-    let each = |of: &dyn Fn(&Tally) -> f64| {
-        runs.iter()
-            .map(|(_, tally)| Some(of(tally)))
-            .collect::<Vec<_>>()
+    let each = |of: &dyn Fn(&Tally) -> f64| -> Vec<Option<f64>> {
+        runs.iter().map(|run| Some(of(&run.tally))).collect()
     };
-    vec![
-        Panel::Bars {
-            title: "Interruptions that a viewer sees (longer than 200 ms)".into(),
-            unit: "per viewer-hour".into(),
-            groups: names(),
-            series: vec![
-                ("all".into(), each(&|t| t.hourly(t.interruptions))),
-                ("longer than 200 ms".into(), each(&|t| t.hourly(t.visible))),
-            ],
-        },
-        Panel::Bars {
-            title: "New edges for each orphan of a departure".into(),
-            unit: "edges".into(),
-            groups: names(),
-            series: vec![(
-                "edges per orphan".into(),
+    let mut panels = vec![Panel::Bars {
+        title: "Interruptions longer than 200 ms, for each hour that a viewer watches".into(),
+        unit: "1/h".into(),
+        groups: names(),
+        series: vec![
+            (
+                "a part of the stream or all of it".into(),
+                each(&|t| t.hourly(t.visible)),
+            ),
+            ("all of it".into(), each(&|t| t.hourly(t.black))),
+        ],
+    }];
+    panels.push(depths(runs));
+    if !sweeps.is_empty() {
+        panels.push(offloads(sweeps));
+    }
+    panels.push(Panel::Bars {
+        title: "Edges that change".into(),
+        unit: "edges".into(),
+        groups: names(),
+        series: vec![
+            (
+                "for each orphan of a departure".into(),
                 each(&|t| t.orphan_edges as f64 / t.orphans.max(1) as f64),
-            )],
-        },
-    ]
+            ),
+            (
+                "to re-balance, for each who comes or goes".into(),
+                each(&rebalance),
+            ),
+        ],
+    });
+    panels
+}
+
+/// Levels that have a place of their own in the picture.
+const LEVELS: usize = 12;
+
+fn depths(runs: &[Run]) -> Panel {
+    let shares = |levels: &[u64]| -> Vec<Option<f64>> {
+        let all = levels.iter().sum::<u64>().max(1) as f64;
+        let of = |count: u64| Some(100.0 * count as f64 / all);
+        let mut shares: Vec<_> = (0..LEVELS - 1)
+            .map(|i| of(levels.get(i).copied().unwrap_or(0)))
+            .collect();
+        shares.push(of(levels.iter().skip(LEVELS - 1).sum()));
+        shares
+    };
+    let shown = |run: &&Run| {
+        matches!(
+            run.planner,
+            Planner::Grove | Planner::MinDepth | Planner::Streamsmart | Planner::Bbvoice
+        ) && !run.name.ends_with("backups")
+    };
+    let mut series = Vec::new();
+    for (i, run) in runs.iter().filter(shown).enumerate() {
+        let Some(look) = run.tally.looks.last() else {
+            continue;
+        };
+        if i == 0 {
+            series.push((
+                "the best with as many paid slots".to_owned(),
+                shares(&look.best),
+            ));
+        }
+        series.push((run.name.replace('_', " "), shares(&look.levels)));
+    }
+    let mut groups: Vec<String> = (1..LEVELS).map(|level| level.to_string()).collect();
+    groups.push(format!("{LEVELS}+"));
+    Panel::Bars {
+        title: "Viewers by level".into(),
+        unit: "%".into(),
+        groups,
+        series,
+    }
+}
+
+fn offloads(sweeps: &[Sweep]) -> Panel {
+    let mut series = vec![(
+        "possible".to_owned(),
+        sweeps.iter().map(|sweep| Some(sweep.bound)).collect(),
+    )];
+    let planners = sweeps.first().map_or(&[][..], |sweep| &sweep.offload);
+    // As many as there are colours.
+    let shown = |planner: Planner| !matches!(planner, Planner::Random | Planner::Streamsmart);
+    for (i, (planner, _)) in planners.iter().enumerate().filter(|(_, (p, _))| shown(*p)) {
+        let of = |sweep: &Sweep| sweep.offload.get(i).map(|(_, offload)| *offload);
+        series.push((
+            planner.name().replace('_', " "),
+            sweeps.iter().map(of).collect(),
+        ));
+    }
+    Panel::Bars {
+        title: "Copies that viewers send one another, by the slots they have on average".into(),
+        unit: "%".into(),
+        groups: sweeps
+            .iter()
+            .map(|sweep| format!("{} slots", sweep.mix.mean()))
+            .collect(),
+        series,
+    }
 }

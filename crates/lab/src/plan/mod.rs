@@ -7,9 +7,12 @@
 mod baseline;
 mod bounds;
 mod chance;
+mod direct;
 mod figures;
 mod flow;
 mod forest;
+mod goals;
+mod grove;
 mod look;
 mod network;
 mod oplog;
@@ -26,14 +29,20 @@ use crate::report::Report;
 use crate::svg::Panel;
 use crate::{Common, LabError};
 use clap::{Args, ValueEnum};
+use figures::{Run, Sweep};
 use oplog::{Hash, Log};
 use overlay::Overlay;
 use std::path::{Path, PathBuf};
 use world::{Conditions, World};
 
+/// Viewers of a run that only looks at who sends how much.
+const SWEEP_VIEWERS: u32 = 3_000;
+
 /// Who plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Planner {
+    /// This project's.
+    Grove,
     /// Two children each, in order of joining.
     Bbvoice,
     /// Any parent with a free slot.
@@ -51,12 +60,22 @@ pub enum Planner {
 impl Planner {
     fn name(self) -> &'static str {
         match self {
+            Self::Grove => "grove",
             Self::Bbvoice => "bbvoice",
             Self::Random => "random",
             Self::MinDepth => "min_depth",
             Self::Splitstream => "splitstream",
             Self::Mesh => "mesh",
             Self::Streamsmart => "streamsmart",
+        }
+    }
+
+    /// With backups and without, where that makes a difference worth a run.
+    fn variants(self, options: &Options) -> Vec<bool> {
+        match self {
+            _ if options.no_backups => vec![false],
+            Self::Grove if options.record.is_none() => vec![false, true],
+            _ => vec![true],
         }
     }
 
@@ -68,6 +87,7 @@ impl Planner {
             ..
         } = *conditions;
         match self {
+            Self::Grove => Box::new(grove::planner(root_slots, cap)),
             Self::Bbvoice => Box::new(baseline::bbvoice::planner()),
             Self::Random => Box::new(baseline::random_parent::planner(root_slots, seed)),
             Self::MinDepth => Box::new(baseline::min_depth::planner(root_slots)),
@@ -123,6 +143,9 @@ pub struct Options {
     /// Nobody goes to a backup by itself.
     #[arg(long)]
     pub no_backups: bool,
+    /// Measure the planner's goals instead of comparing it with others.
+    #[arg(long, conflicts_with_all = ["planners", "record", "replay", "no_backups"])]
+    pub goals: bool,
     /// Write the log of all operations of the last planner.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -185,21 +208,71 @@ pub fn run(options: &Options) -> Result<(Report, Vec<Panel>), LabError> {
         report.condition("operations", log.operations.len());
         return Ok((report, Vec::new()));
     }
+    if options.goals {
+        goals::run(options, &mut report);
+        return Ok((report, Vec::new()));
+    }
     let mut runs = Vec::new();
     for planner in options.planners() {
-        let world = simulate(options.conditions(), planner, options.record.is_some());
-        report.condition(
-            &format!("{}_answers", planner.name()),
-            format!("{:016x}", world.hash.0),
-        );
-        if let (Some(path), Some(log)) = (&options.record, &world.log) {
-            std::fs::write(path, oplog::write(log))
-                .map_err(|e| LabError::CannotWrite(path.clone(), e))?;
+        for backups in planner.variants(options) {
+            let conditions = Conditions {
+                backups,
+                ..options.conditions()
+            };
+            let world = simulate(conditions, planner, options.record.is_some());
+            let mut name = planner.name().to_owned();
+            if planner == Planner::Grove && !backups {
+                name.push_str("_without_backups");
+            }
+            report.condition(&format!("{name}_answers"), format!("{:016x}", world.hash.0));
+            if let (Some(path), Some(log)) = (&options.record, &world.log) {
+                std::fs::write(path, oplog::write(log))
+                    .map_err(|e| LabError::CannotWrite(path.clone(), e))?;
+            }
+            runs.push(Run {
+                planner,
+                name,
+                tally: world.tally,
+            });
         }
-        runs.push((planner, world.tally));
     }
-    let panels = figures::fill(&mut report, &runs);
-    Ok((report, panels))
+    let sweeps = match options.planners().len() {
+        1 => Vec::new(),
+        _ => sweeps(options),
+    };
+    figures::fill(&mut report, &runs, &sweeps);
+    Ok((report, figures::panels(&runs, &sweeps)))
+}
+
+/// Everybody under every mix, with as many slots at the root as the bound asks for.
+fn sweeps(options: &Options) -> Vec<Sweep> {
+    let viewers = options.viewers.min(SWEEP_VIEWERS);
+    [Mix::Weak, Mix::Base, Mix::Two, Mix::Strong]
+        .into_iter()
+        .map(|mix| {
+            let least = bounds::paid(&mix.counts(viewers.into()), options.depth as usize);
+            let mut bound = 0.0;
+            let offload = options.planners().into_iter().map(|planner| {
+                let conditions = Conditions {
+                    viewers,
+                    mix,
+                    root_slots: least as u32,
+                    warmup: 60,
+                    seconds: 180,
+                    ..options.conditions()
+                };
+                let tally = simulate(conditions, planner, false).tally;
+                bound = figures::average(&tally, figures::offload_bound);
+                (planner, figures::average(&tally, figures::offload))
+            });
+            let offload = offload.collect();
+            Sweep {
+                mix,
+                bound,
+                offload,
+            }
+        })
+        .collect()
 }
 
 fn simulate(conditions: Conditions, planner: Planner, record: bool) -> World {

@@ -12,7 +12,7 @@ pub(super) const REGIONS: u8 = 8;
 const STEP: Micros = 12_000;
 /// Of a relay, which stands in a data centre.
 const RELAY_MILE: Micros = 1_000;
-/// Round trips from the order to the first frame on a new connection: ICE, DTLS 1.2, SCTP (planner.md B6).
+/// Round trips from the order to the first frame on a new connection: ICE, DTLS 1.2, SCTP.
 const CONNECT: Micros = 6;
 /// The least silence that counts as a failure.
 pub(super) const SILENCE: Micros = 100_000;
@@ -39,14 +39,17 @@ impl Place {
     }
 }
 
+/// Round trip between two regions, the shorter way round.
+pub(super) fn regions_apart(a: u8, b: u8) -> Micros {
+    let apart = u64::from(a.abs_diff(b));
+    STEP * apart.min(u64::from(REGIONS) - apart)
+}
+
 /// Round trip between two nodes of which `b` may be the root.
 pub(super) fn rtt(a: Place, b: Option<Place>) -> Micros {
     match b {
         None => a.mile + RELAY_MILE,
-        Some(b) => {
-            let apart = u64::from(a.region.abs_diff(b.region));
-            STEP * apart.min(u64::from(REGIONS) - apart) + a.mile + b.mile
-        }
+        Some(b) => regions_apart(a.region, b.region) + a.mile + b.mile,
     }
 }
 

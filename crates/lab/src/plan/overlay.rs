@@ -90,6 +90,13 @@ pub(super) trait Overlay {
     /// are gone are left out.
     fn handle(&mut self, op: Op, now: Micros, moves: &mut Vec<Move>);
 
+    /// Take many operations as one, e.g. a crowd that comes or half of the viewers who vanish at once.
+    fn batch(&mut self, ops: &[Op], now: Micros, moves: &mut Vec<Move>) {
+        for op in ops {
+            self.handle(*op, now, moves);
+        }
+    }
+
     /// The backup that is named for a child at this moment.
     fn backup(&self, _child: Id, _stripe: u8) -> Option<Backup> {
         None

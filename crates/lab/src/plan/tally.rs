@@ -123,6 +123,8 @@ pub(super) struct Tally {
     pub partings: u64,
     pub partings_minimal: u64,
     pub worst_surplus: u64,
+    /// Nodes that a departure touched beyond its orphans, at most.
+    pub touched_beyond: u64,
     pub deepened: u64,
     /// Children that went to their backup by themselves, and those that found it unable.
     pub fallbacks: u64,

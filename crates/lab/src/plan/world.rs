@@ -641,6 +641,10 @@ impl World {
             cost.most_touched = cost.most_touched.max(touched);
             cost.nanos += nanos;
             cost.most_nanos = cost.most_nanos.max(nanos);
+            if let Some((orphans, _)) = surplus {
+                let beyond = touched.saturating_sub(orphans);
+                self.tally.touched_beyond = self.tally.touched_beyond.max(beyond);
+            }
             if let Some((orphans, deepened)) = surplus.filter(|(orphans, _)| *orphans > 0) {
                 self.tally.orphans += orphans;
                 self.tally.orphan_edges += edges;
