@@ -266,13 +266,142 @@ fn the_adversary_kills_ten_times_a_second() {
     assert!(world.plan[0].count(ROOT) > 0);
 }
 
+#[test]
+fn backups_shorten_gaps() {
+    let crashes = Conditions {
+        crashes: 1000,
+        loss: 0,
+        staleness: 200_000,
+        ..small()
+    };
+    let with = ran(crashes.clone(), Planner::Mesh).tally;
+    let without = ran(
+        Conditions {
+            backups: false,
+            ..crashes
+        },
+        Planner::Mesh,
+    )
+    .tally;
+    assert!(
+        with.fallbacks > 50 && without.fallbacks == 0,
+        "{}",
+        with.fallbacks
+    );
+    let middle = |tally: &Tally| tally.gaps.quantile(0.5);
+    assert!(
+        middle(&with) < middle(&without),
+        "{:?} {:?}",
+        middle(&with),
+        middle(&without)
+    );
+    assert!(with.missing < without.missing);
+}
+
+#[test]
+fn an_older_view_makes_longer_gaps() {
+    let of = |staleness| {
+        let conditions = Conditions {
+            crashes: 1000,
+            loss: 0,
+            backups: false,
+            staleness,
+            ..small()
+        };
+        ran(conditions, Planner::MinDepth).tally.gaps.quantile(0.5)
+    };
+    assert!(of(0) < of(50_000) && of(50_000) < of(200_000));
+}
+
+#[test]
+fn half_of_a_crowd_vanishes_and_the_rest_keep_their_way_to_the_root() {
+    let mut overlay = Planner::MinDepth.overlay(&small());
+    let (_, blow) = direct::blow(&mut *overlay, 2_000, 1);
+    assert!(blow.orphans > 300, "{blow:?}");
+    assert_eq!(blow.lost, 0, "{blow:?}");
+    let mut overlay = Planner::Grove.overlay(&small());
+    let (_, blow) = direct::blow(&mut *overlay, 2_000, 1);
+    assert_eq!(blow.lost, 0, "{blow:?}");
+    assert!(
+        blow.orphans > 300 && blow.edges <= blow.orphans * 11 / 10,
+        "{blow:?}"
+    );
+}
+
+#[test]
+fn a_single_operation_touches_few_nodes_however_many_watch() {
+    let touched = |viewers| {
+        let mut overlay = Planner::Grove.overlay(&small());
+        direct::speeds(&mut *overlay, viewers, 1).touched
+    };
+    let few = touched(1_000);
+    assert!(touched(8_000) <= few.max(16) * 4, "{few}");
+}
+
+#[test]
+fn the_goals_are_measured_each_once() {
+    use clap::Parser;
+    let line = [
+        "plan",
+        "--goals",
+        "--viewers",
+        "1000",
+        "--seconds",
+        "60",
+        "--warmup",
+        "30",
+    ];
+    let (report, _) = run(&Line::parse_from(line).options).expect("it runs");
+    for goal in [
+        "p1_", "p2_", "p3_", "p4_", "p8_", "p9_", "p10_", "p11_", "p12_", "p13_",
+    ] {
+        assert!(
+            report
+                .measures
+                .iter()
+                .any(|m| m.name.starts_with(goal) && m.goal.is_some()),
+            "{goal}"
+        );
+    }
+    let mut names: Vec<_> = report.measures.iter().map(|m| m.name.clone()).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), report.measures.len());
+    let value = |name: &str| {
+        report
+            .measures
+            .iter()
+            .find(|m| m.name == name)
+            .map(|m| m.value)
+    };
+    assert_eq!(value("p9_replays_that_differ"), Some(0.0));
+    assert_eq!(value("plan_violations"), Some(0.0));
+    assert_eq!(value("p8_survivors_forgotten"), Some(0.0));
+}
+
+#[test]
+fn a_damaged_log_can_t_be_run_and_says_why() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), b"grvl\x01\x40\x06\x09").expect("it is written");
+    let options = Options {
+        replay: Some(file.path().to_owned()),
+        ..options()
+    };
+    let error = run(&options).expect_err("it is damaged").to_string();
+    assert!(
+        error.ends_with("at byte 7: no operation has the code 9"),
+        "{error}"
+    );
+}
+
+#[derive(Debug, clap::Parser)]
+struct Line {
+    #[command(flatten)]
+    options: Options,
+}
+
 fn options() -> Options {
     use clap::Parser;
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        options: Options,
-    }
     Line::parse_from(["plan"]).options
 }
 
