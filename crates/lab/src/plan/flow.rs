@@ -6,7 +6,7 @@
 //! Costs: O(subtree) when a feed begins or ends, which over trees is the mean depth plus one.
 
 use super::network;
-use super::overlay::{Id, Op, ROOT};
+use super::overlay::{Backup, Id, Op, ROOT};
 use super::tally::VISIBLE;
 use super::trace::SECOND;
 use super::world::{Event, Presence, World};
@@ -59,6 +59,21 @@ impl World {
         } else {
             self.hang(child, stripe, parent);
         }
+    }
+
+    /// A child finds its parent silent: the planner hears of it, and the child turns to its backup.
+    pub(super) fn silent(&mut self, child: Id, stripe: u8, of: Id, backup: Option<Backup>) {
+        if self.flow[usize::from(stripe)].parent(child).is_some() {
+            return;
+        }
+        self.notice(of, child);
+        if let Some(Backup { parent: to, warm }) = backup.filter(|_| self.conditions.backups) {
+            let rtt = self.rtt(child, to);
+            let wait = if warm { rtt } else { network::connect(rtt) };
+            let generation = self.viewers[child as usize].generation;
+            self.after(wait, Event::Fallback { child, generation, stripe, to });
+        }
+        self.ask_again(child, stripe);
     }
 
     /// The backup answers, or has nothing itself.

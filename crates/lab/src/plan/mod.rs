@@ -7,6 +7,7 @@
 mod baseline;
 mod bounds;
 mod chance;
+mod control;
 mod direct;
 mod figures;
 mod flow;
@@ -17,6 +18,7 @@ mod look;
 mod network;
 mod oplog;
 mod overlay;
+mod people;
 mod tally;
 #[cfg(test)]
 mod tests;
