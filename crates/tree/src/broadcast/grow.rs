@@ -293,7 +293,7 @@ impl Tree {
     }
 
     /// Take a node into the books with what it is worth here.
-    pub fn admit(&mut self, nodes: &Nodes, node: u32, flags: u8) {
+    pub fn admit(&mut self, nodes: &Nodes, node: u32, flags: u16) {
         self.enter(node, flags, nodes.get(node).region, 0, 0);
         let (cap, rank) = self.worth(nodes, node);
         self.offer(node, cap, rank, nodes.get(node).region);
@@ -351,6 +351,11 @@ impl Tree {
     pub fn tidy(&mut self, nodes: &Nodes) {
         self.reckon();
         self.serve(nodes);
+        self.budget +=
+            u64::from(std::mem::take(&mut self.earned)) * u64::from(nodes.options.edge_budget);
+        self.ask_for_relays(nodes.now);
+        self.keep_spares(nodes);
+        self.name_backups(nodes);
         while let Some(relay) = self.bare.pop() {
             let place = *self.place(relay);
             if place.is(RELAY) && place.is_placed() && place.used == 0 && place.parent != NONE {

@@ -13,6 +13,8 @@
 //! [`Counters`] proves it. A placement is 48 bytes and some 12 in the index; a node 24 and some 20 in the table of numbers.
 //! Rules and invariants: `docs/design/planner.md`, *Broadcasts*.
 
+mod backup;
+mod balance;
 pub mod bound;
 mod check;
 mod grow;
@@ -31,7 +33,7 @@ use crate::{
 use nodes::{NONE, Nodes};
 pub use options::{Backup, Counters, Helpers, Options};
 use repair::Loss;
-use tree::{HELPER, READY, RELAY, ROOT, Touched, Tree};
+use tree::{HELPER, READY, RELAY, RENAMED, ROOT, Touched, Tree, WARM};
 
 /// How often time has something to do while a broadcast is not settled.
 pub const TICK_MS: Millis = 1_000;
@@ -88,9 +90,18 @@ impl Broadcast {
     /// Take one fact; returns what changes, in order.
     pub fn handle(&mut self, fact: Fact, now: Millis) -> Vec<EdgeChange> {
         self.begin(now);
+        let before = self.counters;
         self.learn(fact);
         let changes = self.finish();
-        self.counters.touched_worst = self.counters.touched_worst.max(self.counters.touched);
+        let counters = &mut self.counters;
+        counters.touched_worst = counters.touched_worst.max(counters.touched);
+        let orphans = counters.orphans - before.orphans;
+        if orphans > 0 {
+            let edges = counters.edges - before.edges;
+            counters.repairs += edges;
+            counters.departures += 1;
+            counters.minimal += u64::from(edges == orphans);
+        }
         changes
     }
 
@@ -422,9 +433,15 @@ impl Broadcast {
                 entries.extend(stream.change(&self.nodes, &touched, &mut self.counters));
             }
         }
-        for node in self.gone.drain(..) {
-            self.nodes.vacate(node);
-        }
+        // An index is used again once nobody names it as a backup any more.
+        let (nodes, streams) = (&mut self.nodes, &self.streams);
+        self.gone.retain(|&node| {
+            let named = streams.iter().any(|stream| stream.tree.is_named(node));
+            if !named {
+                nodes.vacate(node);
+            }
+            named
+        });
         if std::mem::take(&mut self.again) {
             merge(&mut entries);
         }
@@ -432,6 +449,7 @@ impl Broadcast {
             return Vec::new();
         }
         self.epoch += 1;
+        self.tick = self.tick.or(Some(self.nodes.now + TICK_MS));
         entries.sort_by_key(|entry| entry.0);
         let epoch = self.epoch;
         entries
@@ -453,7 +471,17 @@ impl Broadcast {
         self.begin(now);
         self.tick = None;
         self.nodes.forgive();
-        self.finish()
+        for stream in &mut self.streams {
+            stream.tree.balance(&self.nodes);
+        }
+        let before = self.counters.edges;
+        let changes = self.finish();
+        self.counters.balanced += self.counters.edges - before;
+        let restless = self.streams.iter().any(|stream| stream.tree.is_restless());
+        if restless || !changes.is_empty() || self.nodes.avoids() {
+            self.tick = Some(now + TICK_MS);
+        }
+        changes
     }
 
     /// Calls so far that changed something.
@@ -485,6 +513,33 @@ impl Broadcast {
         let child = self.nodes.index(child).filter(|&child| tree.knows(child))?;
         let place = tree.place(child);
         (place.parent != NONE).then(|| (self.nodes.id(place.parent), place.level))
+    }
+
+    /// Where a child goes by itself when its parent falls silent.
+    pub fn backup(&self, stream: StreamId, child: NodeId) -> Option<Backup> {
+        let tree = &self.stream(stream)?.tree;
+        let child = self.nodes.index(child).filter(|&child| tree.knows(child))?;
+        let spare = tree.backup(child)?;
+        Some(Backup {
+            parent: self.nodes.id(spare),
+            warm: tree.place(child).is(WARM),
+        })
+    }
+
+    /// The next child whose backup has changed since this was last asked, and what it is now. A node that is gone is not
+    /// told of.
+    pub fn poll_backup(&mut self) -> Option<(StreamId, NodeId, Option<Backup>)> {
+        for at in 0..self.streams.len() {
+            let stream = &mut self.streams[at];
+            while let Some(child) = stream.tree.renamed.pop() {
+                stream.tree.place_mut(child).flags &= !RENAMED;
+                if stream.tree.knows(child) {
+                    let (id, child) = (stream.id, self.nodes.id(child));
+                    return Some((id, child, self.backup(id, child)));
+                }
+            }
+        }
+        None
     }
 
     /// Receivers without a parent.
@@ -547,6 +602,10 @@ impl Stream {
         }
         if !gone && !told {
             counters.edges += 1;
+        }
+        if matches!(touched.reason, Reason::ParentLeft | Reason::ParentLost) && !leaves {
+            counters.orphans += 1;
+            counters.deepened += u64::from(gone || place.level > touched.level);
         }
         let reason = match (gone, leaves) {
             (true, true) => Reason::Ended,

@@ -47,6 +47,8 @@ impl Tree {
         let orphans = self.orphan(node, reason, polite);
         if place.is(SPARE) {
             self.set_spare(node, false);
+        } else {
+            self.lapse(node);
         }
         self.erase(node);
         let loss = Loss {

@@ -1,29 +1,33 @@
 //! One tree as it stands: who hangs on whom, who is filed where, and what a call has changed so far.
 //!
-//! A placement is 48 bytes and lies in one cache line: operations jump from node to node, so the fields of one node belong
+//! A placement is 52 bytes and lies in one cache line: operations jump from node to node, so the fields of one node belong
 //! together. Links between siblings, bag positions and lists of dependants are intrusive; nothing is allocated per node.
 
 use super::index::{Bag, Index, LEVELS, RANKS};
 use super::nodes::NONE;
-use crate::Reason;
+use crate::{Millis, Reason};
 
 /// Level of whoever has no way to the root.
 pub(super) const AWAY: u8 = u8::MAX;
 
 /// Receives, sends or relays this stream.
-pub(super) const HERE: u8 = 1;
-pub(super) const ROOT: u8 = 2;
-pub(super) const RELAY: u8 = 4;
+pub(super) const HERE: u16 = 1;
+pub(super) const ROOT: u16 = 2;
+pub(super) const RELAY: u16 = 4;
 /// A hot spare: gets no children of its own but by failures.
-pub(super) const SPARE: u8 = 8;
+pub(super) const SPARE: u16 = 8;
 /// Has said that it has the stream.
-pub(super) const READY: u8 = 16;
+pub(super) const READY: u16 = 16;
 /// Changed during this call.
-const DIRTY: u8 = 32;
+const DIRTY: u16 = 32;
 /// Taken out of its place, with its subtree; filed nowhere until it is hung up again.
-pub(super) const ADRIFT: u8 = 64;
+pub(super) const ADRIFT: u16 = 64;
 /// Helps without watching.
-pub(super) const HELPER: u8 = 128;
+pub(super) const HELPER: u16 = 128;
+/// Its backup is to be connected ahead.
+pub(super) const WARM: u16 = 256;
+/// Its backup has changed since it was last told.
+pub(super) const RENAMED: u16 = 512;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
@@ -43,8 +47,10 @@ pub(super) struct Place {
     pub used: u16,
     pub level: u8,
     pub rank: u8,
-    pub flags: u8,
     pub region: u8,
+    /// Links that are kept warm to it.
+    pub warm: u8,
+    pub flags: u16,
 }
 
 impl Place {
@@ -65,9 +71,10 @@ impl Place {
         rank: 0,
         flags: 0,
         region: 0,
+        warm: 0,
     };
 
-    pub fn is(&self, flag: u8) -> bool {
+    pub fn is(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
 
@@ -117,9 +124,22 @@ pub(super) struct Tree {
     pub touched: u32,
     /// Turns the samples round.
     pub turn: u32,
-    /// Those that have no backup.
+    /// Head of the list of those that have no backup though they should.
     pub unnamed: u32,
     pub spares: u32,
+    /// Whoever is no backup any more but is still named as one.
+    pub lapsed: Vec<u32>,
+    /// Whose backup changed since that was last asked for.
+    pub renamed: Vec<u32>,
+    /// Where the sweep over the backups stands.
+    pub swept: u32,
+    /// Thousandths of an edge that re-balancing may still change.
+    pub budget: u64,
+    /// Receivers that came or went since that was last added to.
+    pub earned: u32,
+    /// Relay slots asked for, and since when fewer would do.
+    pub wanted: u32,
+    pub slack_since: Option<Millis>,
 }
 
 impl Tree {
@@ -142,6 +162,13 @@ impl Tree {
             turn: 0,
             unnamed: NONE,
             spares: 0,
+            lapsed: Vec::new(),
+            renamed: Vec::new(),
+            swept: 0,
+            budget: 0,
+            earned: 0,
+            wanted: 0,
+            slack_since: None,
         }
     }
 
@@ -160,17 +187,25 @@ impl Tree {
             .is_some_and(|place| place.is(HERE))
     }
 
+    /// Does anybody name this node as a backup?
+    pub fn is_named(&self, node: u32) -> bool {
+        self.places
+            .get(node as usize)
+            .is_some_and(|place| place.dependants != NONE)
+    }
+
     pub fn len(&self) -> u32 {
         self.places.len() as u32
     }
 
     /// Take a node into the books, without a place.
-    pub fn enter(&mut self, node: u32, flags: u8, region: u8, cap: u16, rank: u8) {
+    pub fn enter(&mut self, node: u32, flags: u16, region: u8, cap: u16, rank: u8) {
         if self.places.len() <= node as usize {
             self.places.resize(node as usize + 1, Place::EMPTY);
         }
         self.places[node as usize] = Place {
-            flags: flags | HERE | (self.places[node as usize].flags & DIRTY),
+            flags: flags | HERE | (self.places[node as usize].flags & (DIRTY | RENAMED)),
+            dependants: self.places[node as usize].dependants,
             region,
             cap,
             rank,
@@ -180,6 +215,7 @@ impl Tree {
         if flags & (ROOT | RELAY | HELPER) == 0 {
             self.receivers += 1;
             self.drift += 1;
+            self.earned += 1;
             self.caps[usize::from(cap.min(16))] += 1;
         }
         self.file(node);
@@ -193,11 +229,13 @@ impl Tree {
         if !place.is(ROOT | RELAY | HELPER) {
             self.receivers -= 1;
             self.drift += 1;
+            self.earned += 1;
             self.caps[usize::from(place.cap.min(16))] -= 1;
         }
-        let kept = place.flags & DIRTY;
+        self.drop_backup(node);
         self.places[node as usize] = Place {
-            flags: kept,
+            flags: place.flags & (DIRTY | RENAMED),
+            dependants: self.places[node as usize].dependants,
             ..Place::EMPTY
         };
     }
@@ -231,6 +269,7 @@ impl Tree {
             self.spares += 1;
         } else {
             self.spares -= 1;
+            self.lapse(node);
         }
     }
 
