@@ -51,13 +51,16 @@ impl World {
         }
         let mut moves = std::mem::take(&mut self.moves);
         moves.clear();
+        let told = self.overlay.backups_told();
         let begun = Instant::now();
         self.overlay.handle(op, self.now, &mut moves);
         let nanos = begun.elapsed().as_nanos() as u64;
+        let told = self.overlay.backups_told() - told;
         let touched = self.overlay.touched().unwrap_or(0);
         self.hash.answer(&moves);
         let surplus = self.announce(op, &moves);
         if counting {
+            self.tally.backups_told += told;
             let kind = match op {
                 Op::Join(..) => Kind::Join,
                 Op::Leave(_) | Op::Crash(_) => Kind::Leave,

@@ -22,6 +22,7 @@ pub(super) fn report(options: &Options) -> Report {
     report.condition("root_slots", options.root_slots);
     report.condition("depth_cap", options.depth);
     report.condition("staleness_ms", options.staleness);
+    report.condition("connection_round_trips", options.connection);
     report.condition("lost_messages_permille", options.loss);
     report.condition("crashes_percent", options.crashes);
     report.condition("a_fifth_of_pairs_barred", options.nat);
@@ -153,6 +154,15 @@ pub(super) fn measures(name: &str, tally: &Tally) -> Vec<Measure> {
     let (legal, all) = tally.looks.iter().fold((0, 0), |(l, a), look| {
         (l + look.backups.0, a + look.backups.1)
     });
+    if tally.backups_told > 0 {
+        let [join, leave, ..] = tally.costs;
+        let moved = (join.operations + leave.operations).max(1) as f64;
+        measures.push(named(
+            "backups_told_per_operation",
+            "1",
+            tally.backups_told as f64 / moved,
+        ));
+    }
     if legal > 0 {
         measures.push(
             named(

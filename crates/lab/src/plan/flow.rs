@@ -29,7 +29,7 @@ impl World {
         } else if network::barred(self.viewers[child as usize].place, self.place(parent)) {
             self.refused(child, parent);
         } else {
-            let wait = network::connect(self.rtt(child, parent));
+            let wait = self.rtt(child, parent) * self.conditions.connection;
             self.after(
                 wait,
                 Event::Connected {
@@ -69,9 +69,21 @@ impl World {
         self.notice(of, child);
         if let Some(Backup { parent: to, warm }) = backup.filter(|_| self.conditions.backups) {
             let rtt = self.rtt(child, to);
-            let wait = if warm { rtt } else { network::connect(rtt) };
+            let wait = if warm {
+                rtt
+            } else {
+                rtt * self.conditions.connection
+            };
             let generation = self.viewers[child as usize].generation;
-            self.after(wait, Event::Fallback { child, generation, stripe, to });
+            self.after(
+                wait,
+                Event::Fallback {
+                    child,
+                    generation,
+                    stripe,
+                    to,
+                },
+            );
         }
         self.ask_again(child, stripe);
     }

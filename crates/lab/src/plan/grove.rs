@@ -4,7 +4,7 @@
 //! takes a paid slot.
 
 use super::network::{self, REGIONS};
-use super::overlay::{Id, Micros, Move, Op, Overlay, Peer, RATE, ROOT};
+use super::overlay::{Backup, Id, Micros, Move, Op, Overlay, Peer, RATE, ROOT};
 use grove_tree::broadcast::{Broadcast, Options};
 use grove_tree::{EdgeChange, Fact, Kind, Layers, Nat, NodeFacts, NodeId, Rates, StreamId};
 
@@ -23,6 +23,8 @@ pub(super) struct Grove {
     planner: Broadcast,
     /// As they came; a new uplink is told with the rest.
     peers: Vec<Option<Peer>>,
+    /// Backups named so far.
+    told: u64,
 }
 
 pub(super) fn planner(root_slots: u32, cap: u32) -> Grove {
@@ -63,6 +65,7 @@ pub(super) fn planner(root_slots: u32, cap: u32) -> Grove {
     Grove {
         planner,
         peers: Vec::new(),
+        told: 0,
     }
 }
 
@@ -104,6 +107,13 @@ impl Grove {
         }));
     }
 
+    /// The backups that this operation changed go out with the orders.
+    fn tell_backups(&mut self) {
+        while self.planner.poll_backup().is_some() {
+            self.told += 1;
+        }
+    }
+
     /// An operation as a fact; `None`: there is nothing to tell.
     fn fact(&mut self, op: Op) -> Option<Fact> {
         match op {
@@ -141,12 +151,26 @@ impl Overlay for Grove {
             (None, _) => return,
         };
         self.translate(changes, moves);
+        self.tell_backups();
     }
 
     fn batch(&mut self, ops: &[Op], now: Micros, moves: &mut Vec<Move>) {
         let facts: Vec<Fact> = ops.iter().filter_map(|op| self.fact(*op)).collect();
         let changes = self.planner.handle_batch(&facts, now / 1000);
         self.translate(changes, moves);
+        self.tell_backups();
+    }
+
+    fn backup(&self, child: Id, _stripe: u8) -> Option<Backup> {
+        let backup = self.planner.backup(STREAM, NodeId(child))?;
+        Some(Backup {
+            parent: paid(backup.parent),
+            warm: backup.warm,
+        })
+    }
+
+    fn backups_told(&self) -> u64 {
+        self.told
     }
 
     fn touched(&self) -> Option<u64> {

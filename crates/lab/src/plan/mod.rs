@@ -130,6 +130,9 @@ pub struct Options {
     /// How old the planner's view is when its answer arrives, ms.
     #[arg(long, default_value_t = 50)]
     pub staleness: u64,
+    /// Round trips from the order to the first frame on a new connection: 6 with ICE, DTLS 1.2 and SCTP, 2 at best.
+    #[arg(long, default_value_t = 6)]
+    pub connection: u64,
     /// Control messages lost, in a thousand.
     #[arg(long, default_value_t = 10)]
     pub loss: u32,
@@ -174,6 +177,7 @@ impl Options {
             root_slots: self.root_slots,
             cap: self.depth,
             staleness: self.staleness * 1000,
+            connection: self.connection,
             loss: self.loss.min(1000),
             crashes: self.crashes.min(100) * 10,
             nat: self.nat,

@@ -12,8 +12,6 @@ pub(super) const REGIONS: u8 = 8;
 const STEP: Micros = 12_000;
 /// Of a relay, which stands in a data centre.
 const RELAY_MILE: Micros = 1_000;
-/// Round trips from the order to the first frame on a new connection: ICE, DTLS 1.2, SCTP.
-const CONNECT: Micros = 6;
 /// The least silence that counts as a failure.
 pub(super) const SILENCE: Micros = 100_000;
 /// A control message that was lost is sent again after this, then after twice as long, and so on.
@@ -56,11 +54,6 @@ pub(super) fn rtt(a: Place, b: Option<Place>) -> Micros {
 /// Can't these two connect?
 pub(super) fn barred(a: Place, b: Option<Place>) -> bool {
     b.is_some_and(|b| a.symmetric && b.symmetric)
-}
-
-/// From the order to the first frame over a new connection.
-pub(super) fn connect(rtt: Micros) -> Micros {
-    CONNECT * rtt
 }
 
 /// The detector: nothing at all on the link for max(100 ms, srtt + 4 rttvar), with rttvar an eighth of a steady srtt.

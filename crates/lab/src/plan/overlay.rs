@@ -102,6 +102,11 @@ pub(super) trait Overlay {
         None
     }
 
+    /// How many backups it has named so far, each of which is a message to a child.
+    fn backups_told(&self) -> u64 {
+        0
+    }
+
     /// Nodes whose records the last operation read to change or changed; `None`: it does not count them.
     fn touched(&self) -> Option<u64> {
         None
@@ -118,7 +123,7 @@ pub(super) trait Overlay {
         800
     }
 
-    /// Slots of a paid kind that are kept free for backups, where it keeps any.
+    /// Viewers that are kept without children for backups to name.
     fn reserve(&self) -> u64 {
         0
     }

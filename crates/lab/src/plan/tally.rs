@@ -130,6 +130,8 @@ pub(super) struct Tally {
     pub fallbacks: u64,
     pub fallbacks_failed: u64,
     pub barred: u64,
+    /// Backups that were named while it counted.
+    pub backups_told: u64,
     /// What a plan must never do: an edge without a way to the root, a change that changes nothing, a child forgotten.
     pub violations: u64,
     pub looks: Vec<Look>,

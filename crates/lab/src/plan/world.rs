@@ -35,6 +35,8 @@ pub(super) struct Conditions {
     pub cap: u32,
     /// From an event to the planner's order at whom it concerns, without the planner's own time.
     pub staleness: Micros,
+    /// Round trips from the order to the first frame on a new connection.
+    pub connection: u64,
     /// Of control messages, permille.
     pub loss: u32,
     /// Of departures, permille.
@@ -331,27 +333,15 @@ impl World {
                     self.tell(child, Op::Barred(child, parent));
                 }
             }
-            Event::Silent { child, generation, stripe, of, backup } => {
+            Event::Silent {
+                child,
+                generation,
+                stripe,
+                of,
+                backup,
+            } => {
                 if self.holds(child, generation) {
                     self.silent(child, stripe, of, backup);
-                }
-            }
-            Event::Fallback {
-                                child,
-                                generation,
-                                stripe,
-                                to: backup.parent,
-                            },
-                        );
-                    }
-                    self.after(
-                        ASK_AGAIN,
-                        Event::Recheck {
-                            child,
-                            generation,
-                            stripe,
-                        },
-                    );
                 }
             }
             Event::Fallback {
