@@ -218,6 +218,9 @@ pub(super) struct Sweep {
 /// All runs into the report.
 pub(super) fn fill(report: &mut Report, runs: &[Run], sweeps: &[Sweep]) {
     for run in runs {
+        if let Some(look) = run.tally.looks.last() {
+            report.condition(&format!("{}_levels", run.name), look.levels.clone());
+        }
         report.measures.extend(measures(&run.name, &run.tally));
     }
     for sweep in sweeps {
