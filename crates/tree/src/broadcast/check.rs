@@ -68,7 +68,6 @@ impl Tree {
                 let masks = self.index.masks(region);
                 let held = |bag| !self.index.bag(bag).is_empty();
                 assert_eq!(masks.free & bit != 0, held(Bag::Free(region, level)));
-                assert_eq!(masks.spare & bit != 0, held(Bag::Spare(region, level)));
                 for rank in 0..RANKS as u8 {
                     let (childless, interior) = (
                         Bag::Childless(region, level, rank),

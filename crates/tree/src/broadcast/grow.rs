@@ -10,6 +10,10 @@ use crate::Reason;
 /// Candidates looked at in one bag: with a fifth of all pairs barred all of them fail once in 400,000 times.
 const SAMPLES: usize = 8;
 
+/// One slot in so many is kept free on every level, for those whose parent goes: without it every departure from a full
+/// level would cost an edge more. It costs a receiver in so many one level.
+const KEPT: u32 = 128;
+
 /// A place that could be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Offer {
@@ -173,7 +177,7 @@ impl Tree {
     }
 
     fn try_settle(&mut self, nodes: &Nodes, node: u32, lenient: bool) -> bool {
-        let levels = (1u32 << self.depth) - 1;
+        let levels = self.open_levels(self.depth);
         let mut open = self.free_slot(nodes, node, levels, Look::Up, lenient);
         if self.paid < self.allowance
             && let Some(relay) = self.paid_slot(nodes, node, lenient)
@@ -184,7 +188,10 @@ impl Tree {
             }
         }
         let open_cost = open.map(|parent| self.cost(nodes, parent, node));
+        let reserved =
+            self.place(node).rank >= self.strength && self.strong < self.strong_target(nodes);
         if self.place(node).cap > 0
+            && !(reserved && open.is_some())
             && let Some(offer) = self.weaker(nodes, node, lenient)
             && open_cost.is_none_or(|cost| offer.cost < cost)
         {
@@ -195,7 +202,8 @@ impl Tree {
             self.link(parent, node);
             return true;
         }
-        let borrowed = self.paid_slot(nodes, node, lenient);
+        let kept = self.free_slot(nodes, node, (1 << self.depth) - 1, Look::Down, lenient);
+        let borrowed = kept.or_else(|| self.paid_slot(nodes, node, lenient));
         let last = borrowed.or_else(|| self.spare_slot(nodes, node, lenient));
         if let Some(parent) = last {
             self.link(parent, node);
@@ -214,21 +222,29 @@ impl Tree {
 
     /// A spare's slot within the depth cap: people go before reserves.
     fn spare_slot(&mut self, nodes: &Nodes, child: u32, lenient: bool) -> Option<u32> {
-        for region in 0..self.index.regions {
-            let mut mask = self.index.masks(region).spare & ((1u32 << self.depth) - 1);
-            while mask != 0 {
-                let level = mask.trailing_zeros() as u8;
-                mask &= mask - 1;
-                let bag = Bag::Spare(region, level);
-                let found = self.sample(bag, |_, spare| {
-                    spare != child && nodes.may(spare, child, lenient)
-                });
-                if found.is_some() {
-                    return found;
-                }
-            }
-        }
-        None
+        let depth = self.depth;
+        let bags = (0..self.index.regions)
+            .flat_map(|region| [Bag::Spare(region, false), Bag::Spare(region, true)]);
+        bags.into_iter().find_map(|bag| {
+            self.sample(bag, |tree, spare| {
+                spare != child
+                    && tree.place(spare).level < depth
+                    && nodes.may(spare, child, lenient)
+            })
+        })
+    }
+
+    /// Free slots that a level keeps for orphans.
+    pub fn kept(&self, level: u8) -> u32 {
+        self.population[usize::from(level) + 1] / KEPT
+    }
+
+    /// Levels above `below` that have more free slots than that.
+    pub fn open_levels(&self, below: u8) -> u32 {
+        let open = |level: &u8| self.free[usize::from(*level)] > self.kept(*level);
+        (0..below.min(self.depth))
+            .filter(open)
+            .fold(0, |mask, level| mask | 1 << level)
     }
 
     /// Put a node without children aside until there is a place for it.
@@ -325,6 +341,16 @@ impl Tree {
             receivers.sort_by_key(|&node| std::cmp::Reverse(self.place(node).rank));
         }
         self.reckon();
+        // As many of the strongest as are wanted for spares come last: those before them are given children.
+        let strong = receivers
+            .iter()
+            .filter(|&&node| self.place(node).rank >= self.strength)
+            .count();
+        let aside = self.strong_target(nodes).saturating_sub(self.strong) as usize;
+        receivers[..strong].reverse();
+        if receivers.len() > 1 {
+            receivers.rotate_left(aside.min(strong / 2));
+        }
         for node in receivers {
             self.note(node, Reason::Joined, true);
             self.settle(nodes, node);
@@ -338,6 +364,14 @@ impl Tree {
             return;
         }
         self.drift = 0;
+        let mut strongest = 0;
+        self.strength = (1..RANKS as u8)
+            .rev()
+            .find(|&rank| {
+                strongest += self.caps[usize::from(rank)];
+                strongest > self.receivers / 64
+            })
+            .unwrap_or(1);
         let feeds = self
             .children(self.root)
             .filter(|&child| self.place(child).is(RELAY))
@@ -392,13 +426,5 @@ impl Tree {
 
     pub fn waiting_nodes(&self) -> impl Iterator<Item = u32> + '_ {
         (0..RANKS as u8).flat_map(|rank| self.index.bag(Bag::Waiting(rank)).iter().copied())
-    }
-
-    /// A spare that has got children is none any more.
-    pub fn check_spare(&mut self, node: u32) {
-        let place = self.place(node);
-        if place.is(SPARE) && place.used > 0 {
-            self.set_spare(node, false);
-        }
     }
 }

@@ -11,7 +11,7 @@ pub(super) const LEVELS: usize = 32;
 /// Ranks: 0 feeds nobody, 16 is the strongest.
 pub(super) const RANKS: usize = 17;
 
-const PER_REGION: usize = 2 * LEVELS + 2 * LEVELS * RANKS;
+const PER_REGION: usize = 2 + LEVELS + 2 * LEVELS * RANKS;
 /// Bags that know no region: relays with a slot left, relays and helpers not in the tree, and who waits, by rank.
 const COMMON: usize = 3 + RANKS;
 
@@ -20,8 +20,8 @@ const COMMON: usize = 3 + RANKS;
 pub(super) enum Bag {
     /// Has a free slot: (region, level).
     Free(u8, u8),
-    /// Kept as a hot spare, with a free slot: (region, level).
-    Spare(u8, u8),
+    /// Kept as a hot spare, with a free slot: (region, strong).
+    Spare(u8, bool),
     /// Has no child: (region, level, rank).
     Childless(u8, u8, u8),
     /// Has children: (region, level, rank).
@@ -46,13 +46,13 @@ impl Bag {
             Bag::Idle => 1,
             Bag::Standby => 2,
             Bag::Waiting(rank) => 3 + usize::from(rank),
-            Bag::Free(region, level) => regional(region, usize::from(level)),
-            Bag::Spare(region, level) => regional(region, LEVELS + usize::from(level)),
+            Bag::Spare(region, strong) => regional(region, usize::from(strong)),
+            Bag::Free(region, level) => regional(region, 2 + usize::from(level)),
             Bag::Childless(region, level, rank) => {
-                regional(region, 2 * LEVELS + ranked(level, rank))
+                regional(region, 2 + LEVELS + ranked(level, rank))
             }
             Bag::Interior(region, level, rank) => {
-                regional(region, 2 * LEVELS + LEVELS * RANKS + ranked(level, rank))
+                regional(region, 2 + LEVELS + LEVELS * RANKS + ranked(level, rank))
             }
         }
     }
@@ -62,7 +62,6 @@ impl Bag {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Masks {
     pub free: u32,
-    pub spare: u32,
     pub childless: [u32; RANKS],
     pub interior: [u32; RANKS],
 }
@@ -131,7 +130,6 @@ impl Index {
     fn mark(&mut self, bag: Bag, on: bool) {
         let (mask, bit) = match bag {
             Bag::Free(region, level) => (&mut self.masks[usize::from(region)].free, level),
-            Bag::Spare(region, level) => (&mut self.masks[usize::from(region)].spare, level),
             Bag::Childless(region, level, rank) => (
                 &mut self.masks[usize::from(region)].childless[usize::from(rank)],
                 level,
@@ -141,7 +139,7 @@ impl Index {
                 level,
             ),
             Bag::Waiting(rank) => (&mut self.waiting, rank),
-            Bag::Paid | Bag::Idle | Bag::Standby => return,
+            Bag::Spare(..) | Bag::Paid | Bag::Idle | Bag::Standby => return,
         };
         if on {
             *mask |= 1 << bit;

@@ -80,24 +80,27 @@ impl Tree {
         let given = u32::from(heir.is_some() && above.is_some_and(|above| self.is_open(above)));
         let fits = count - taken <= self.free_upto(loss.level) + lent - given
             && heavy <= level_free + lent + taken;
-        if !fits
-            && let Some(above) = above
-            && let Some(spare) = self.stand_in(nodes, above, loss.level, &orphans)
-        {
-            self.note(spare, Reason::Capacity, true);
-            self.unlink(spare);
-            self.link(above, spare);
-            for orphan in orphans {
-                self.link(spare, orphan);
+        let mut heir = heir;
+        if !fits && let Some(above) = above {
+            // Somebody for all of them; else for as many as there is somebody for, if that is more than the heir takes.
+            let stand_in = (lent.max(1)..=count)
+                .rev()
+                .find_map(|some| self.stand_in(nodes, above, loss.level, &orphans, some as u16));
+            if let Some(spare) = stand_in {
+                self.note(spare, Reason::Capacity, true);
+                self.unlink(spare);
+                self.link(above, spare);
+                heir = Some(spare);
+            } else if let Some(heir) = heir {
+                self.link(above, heir);
             }
-            self.check_spare(spare);
-            return;
-        }
-        if let (Some(above), Some(heir)) = (above, heir) {
+        } else if let (Some(above), Some(heir)) = (above, heir) {
             self.link(above, heir);
-            orphans.retain(|&orphan| orphan != heir);
         }
+        orphans.retain(|&orphan| Some(orphan) != heir);
         let mut rest = Vec::new();
+        // Those that must keep their level first.
+        orphans.sort_by_key(|&orphan| self.is_light(orphan));
         for orphan in orphans {
             let by_heir = heir.filter(|&heir| {
                 self.place(heir).free() > 0
@@ -163,9 +166,15 @@ impl Tree {
         None
     }
 
-    /// The deepest node without children that can take all these orphans on and may stand below `above`.
-    fn stand_in(&mut self, nodes: &Nodes, above: u32, level: u8, orphans: &[u32]) -> Option<u32> {
-        let count = orphans.len() as u16;
+    /// The deepest node without children that can take so many of these orphans on and may stand below `above`.
+    fn stand_in(
+        &mut self,
+        nodes: &Nodes,
+        above: u32,
+        level: u8,
+        orphans: &[u32],
+        count: u16,
+    ) -> Option<u32> {
         let deep = !((1u32 << level) - 1);
         let fits = |tree: &Tree, node: u32| {
             let place = tree.place(node);
@@ -187,17 +196,13 @@ impl Tree {
                 }
             }
         }
-        for region in 0..self.index.regions {
-            let mask = self.index.masks(region).spare & deep;
-            if mask != 0 {
-                let deepest = 31 - mask.leading_zeros() as u8;
-                let found = self.sample(Bag::Spare(region, deepest), fits);
-                if found.is_some() {
-                    return found;
-                }
-            }
-        }
-        None
+        (0..self.index.regions).find_map(|region| {
+            [false, true].into_iter().find_map(|strong| {
+                self.sample(Bag::Spare(region, strong), |tree, node| {
+                    tree.place(node).level >= level && fits(tree, node)
+                })
+            })
+        })
     }
 
     /// Give orphans of many losses at once new parents: level by level from the top, the strongest first.
@@ -268,13 +273,11 @@ impl Tree {
         let (_, height) = self.extent(orphan, u32::MAX)?;
         for level in place.level..self.depth.saturating_sub(height) {
             for region in 0..self.index.regions {
-                for bag in [Bag::Free(region, level), Bag::Spare(region, level)] {
-                    let found = self.sample(bag, |tree, parent| {
-                        nodes.may(parent, orphan, false) && !tree.is_below(parent, [orphan, NONE])
-                    });
-                    if found.is_some() {
-                        return found;
-                    }
+                let found = self.sample(Bag::Free(region, level), |tree, parent| {
+                    nodes.may(parent, orphan, false) && !tree.is_below(parent, [orphan, NONE])
+                });
+                if found.is_some() {
+                    return found;
                 }
             }
         }

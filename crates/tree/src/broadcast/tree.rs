@@ -26,6 +26,8 @@ pub(super) const ADRIFT: u16 = 64;
 pub(super) const HELPER: u16 = 128;
 /// Its backup is to be connected ahead.
 pub(super) const WARM: u16 = 256;
+/// One of the strongest spares: able to stand in for anybody.
+pub(super) const STRONG: u16 = 1024;
 /// Its backup has changed since it was last told.
 pub(super) const RENAMED: u16 = 512;
 
@@ -111,6 +113,8 @@ pub(super) struct Tree {
     pub receivers: u32,
     /// Free slots by level, those of spares and relays left out.
     pub free: [u32; LEVELS],
+    /// Receivers and helpers by level, spares left out.
+    pub population: [u32; LEVELS],
     /// Receivers and helpers that hang on relays.
     pub paid: u32,
     /// How many of those there should be: what the bound asks for beyond the root's own slots.
@@ -127,6 +131,10 @@ pub(super) struct Tree {
     /// Head of the list of those that have no backup though they should.
     pub unnamed: u32,
     pub spares: u32,
+    /// Those of them that are strong.
+    pub strong: u32,
+    /// The rank that is strong: one receiver in 64 has it, or more.
+    pub strength: u8,
     /// Whoever is no backup any more but is still named as one.
     pub lapsed: Vec<u32>,
     /// Whose backup changed since that was last asked for.
@@ -153,6 +161,7 @@ impl Tree {
             caps: [0; RANKS],
             receivers: 0,
             free: [0; LEVELS],
+            population: [0; LEVELS],
             paid: 0,
             allowance: 0,
             drift: 0,
@@ -162,6 +171,8 @@ impl Tree {
             turn: 0,
             unnamed: NONE,
             spares: 0,
+            strong: 0,
+            strength: 1,
             lapsed: Vec::new(),
             renamed: Vec::new(),
             swept: 0,
@@ -259,16 +270,24 @@ impl Tree {
 
     /// Make a childless node a hot spare, or an ordinary one again.
     pub fn set_spare(&mut self, node: u32, on: bool) {
-        if self.places[node as usize].is(SPARE) == on {
+        let place = self.places[node as usize];
+        if place.is(SPARE) == on {
             return;
         }
+        let strong = if on {
+            place.rank >= self.strength
+        } else {
+            place.is(STRONG)
+        };
         self.unfile(node);
-        self.places[node as usize].flags ^= SPARE;
+        self.places[node as usize].flags ^= SPARE | if strong { STRONG } else { 0 };
         self.file(node);
         if on {
             self.spares += 1;
+            self.strong += u32::from(strong);
         } else {
             self.spares -= 1;
+            self.strong -= u32::from(strong);
             self.lapse(node);
         }
     }
@@ -297,7 +316,7 @@ impl Tree {
         if place.is(RELAY) {
             Some(Bag::Paid)
         } else if place.is(SPARE) {
-            Some(Bag::Spare(place.region, place.level))
+            Some(Bag::Spare(place.region, place.is(STRONG)))
         } else if place.level < self.depth {
             Some(Bag::Free(place.region, place.level))
         } else {
@@ -327,6 +346,7 @@ impl Tree {
         }
         if let Some(bag) = Self::rank_bag(&place) {
             self.places[node as usize].rank_at = self.index.insert(bag, node);
+            self.population[usize::from(place.level)] += 1;
         }
     }
 
@@ -350,6 +370,7 @@ impl Tree {
                 self.places[moved as usize].rank_at = place.rank_at;
             }
             self.places[node as usize].rank_at = NONE;
+            self.population[usize::from(place.level)] -= 1;
         }
     }
 
@@ -411,6 +432,10 @@ impl Tree {
     pub fn link(&mut self, parent: u32, child: u32) {
         let above = self.places[parent as usize];
         debug_assert!(above.is_placed() && self.places[child as usize].parent == NONE);
+        if above.is(SPARE) {
+            // Whoever has children of its own is no spare any more.
+            self.set_spare(parent, false);
+        }
         self.unfile(child);
         self.unfile(parent);
         let first = above.first;
