@@ -148,7 +148,7 @@ fn work(before: Counters, after: Counters, operations: u64) {
 }
 
 fn figures(watchers: u32) {
-    let slots = 64;
+    let slots = 16;
     let mut draw = Draw(7);
     let empty = resident();
     let facts = crowd(&mut draw, 1_000, watchers);

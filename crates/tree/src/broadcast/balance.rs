@@ -60,8 +60,12 @@ impl Tree {
         if self.paid > self.allowance + self.allowance / 50 && self.repay(nodes) {
             return 1;
         }
-        if self.lift(nodes) || self.make_room(nodes) {
+        if self.lift(nodes) {
             return 1;
+        }
+        let room = self.make_room(nodes);
+        if room > 0 {
+            return room;
         }
         if spend >= 2 && self.trade_leaves(nodes) {
             return 2;
@@ -175,30 +179,59 @@ impl Tree {
         WORTH.1 * won >= WORTH.0 * (edges + slots)
     }
 
-    /// Where fewer slots are free than are kept for orphans, move the weakest without children one level down.
-    fn make_room(&mut self, nodes: &Nodes) -> bool {
-        for level in 1..self.depth.saturating_sub(1) {
+    /// Where fewer slots are free than are kept for orphans, move the weakest one level down; if it has a child or two, they
+    /// go to others first.
+    fn make_room(&mut self, nodes: &Nodes) -> u64 {
+        for level in (1..self.depth.saturating_sub(1)).rev() {
             let below = level + 1;
             if self.kept(level) <= self.free[usize::from(level)] {
                 continue;
             }
-            let slots = self.open_levels(self.depth) & !((1 << below) - 1);
+            let open = self.open_levels(self.depth);
             for region in 0..self.index.regions {
-                let masks = self.index.masks(region).childless;
-                let Some(rank) = (0..RANKS).find(|&rank| masks[rank] & (1 << below) != 0) else {
+                let Some(node) = self.weakest(region, below) else {
                     continue;
                 };
-                let node = self.sample(Bag::Childless(region, below, rank as u8), |_, _| true);
-                if let Some(node) = node
-                    && let Some(parent) = self.free_slot(nodes, node, slots, Look::Up, false)
-                    && parent != node
-                {
-                    self.shift(node, parent);
-                    return true;
+                let children: Vec<u32> = self.children(node).collect();
+                let edges = children.len() as u64 + 1;
+                if open & 1 << below == 0 && edges > 1 {
+                    continue;
                 }
+                let mut parents = Vec::new();
+                for &child in &children {
+                    let parent = self.free_slot(nodes, child, 1 << below, Look::Up, false);
+                    parents.extend(
+                        parent.filter(|&parent| parent != node && !parents.contains(&parent)),
+                    );
+                }
+                let own = self.free_slot(nodes, node, open & !((1 << below) - 1), Look::Up, false);
+                let Some(own) = own.filter(|&own| own != node && !parents.contains(&own)) else {
+                    continue;
+                };
+                if parents.len() < children.len() {
+                    continue;
+                }
+                for (child, parent) in children.into_iter().zip(parents) {
+                    self.shift(child, parent);
+                }
+                self.shift(node, own);
+                return edges;
             }
         }
-        false
+        0
+    }
+
+    /// Somebody of the lowest rank on a level who has at most two children.
+    fn weakest(&mut self, region: u8, level: u8) -> Option<u32> {
+        let bit = 1 << level;
+        let masks = *self.index.masks(region);
+        if let Some(rank) = (0..RANKS).find(|&rank| masks.childless[rank] & bit != 0) {
+            return self.sample(Bag::Childless(region, level, rank as u8), |_, _| true);
+        }
+        let rank = (1..RANKS).find(|&rank| masks.interior[rank] & bit != 0)?;
+        self.sample(Bag::Interior(region, level, rank as u8), |tree, node| {
+            tree.place(node).used <= 2
+        })
     }
 
     /// Let a strong node without children take the place of a weaker one further up, which becomes its child.
