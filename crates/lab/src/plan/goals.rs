@@ -38,6 +38,19 @@ pub(super) fn run(options: &Options, report: &mut Report) {
     {
         measure.reference = Some((reference * 1000.0).round() / 1000.0);
     }
+    let quick = ours(Conditions {
+        connection: 2,
+        ..options.conditions()
+    })
+    .tally;
+    let gaps = quick.hourly(quick.visible);
+    push(
+        report,
+        "p12_visible_gaps_if_connections_take_2_round_trips",
+        "1/h",
+        gaps,
+        0.1,
+    );
     paid(options, report);
     noise(options, report);
     adversary(options, report);

@@ -18,10 +18,7 @@ impl World {
 
     fn seen(&self) -> Look {
         let stripes = self.plan.len() as u64;
-        let mut look = Look {
-            reserved: self.overlay.reserve(),
-            ..Look::default()
-        };
+        let mut look = Look::default();
         let mut mix: BTreeMap<u32, u64> = BTreeMap::new();
         let mut copies = vec![0u64; self.viewers.len()];
         let mut slowest: Vec<Micros> = vec![0; self.viewers.len()];
@@ -69,6 +66,7 @@ impl World {
     /// Backups that hold: here, not in the child's own subtree, not below its parent, not the parent itself.
     fn backups(&self, stripe: u8, levels: &[u32], look: &mut Look) {
         let plan = &self.plan[usize::from(stripe)];
+        let mut reserve = vec![false; self.viewers.len()];
         for id in 1..self.viewers.len() as Id {
             let Some(parent) = plan.parent(id).filter(|p| *p != ROOT) else {
                 continue;
@@ -78,6 +76,7 @@ impl World {
             }
             look.backups.1 += 1;
             let legal = self.overlay.backup(id, stripe).is_some_and(|backup| {
+                reserve[backup.parent as usize] |= plan.count(backup.parent) == 0;
                 let apart = !plan.below(backup.parent, parent);
                 let reached = backup.parent == ROOT || levels[backup.parent as usize] > 0;
                 let place = self.viewers[id as usize].place;
@@ -85,6 +84,7 @@ impl World {
             });
             look.backups.0 += u64::from(legal);
         }
+        look.reserved += reserve.into_iter().filter(|reserved| *reserved).count() as u64;
     }
 
     /// Were these to vanish at once: children that lose their parent, and those that reach the root again because all

@@ -122,9 +122,4 @@ pub(super) trait Overlay {
         // Measured: 0.8 ms per browser that forwards (docs/results.md).
         800
     }
-
-    /// Viewers that are kept without children for backups to name.
-    fn reserve(&self) -> u64 {
-        0
-    }
 }

@@ -90,7 +90,7 @@ pub(super) struct Look {
     pub delay_ms: f64,
     /// Of viewers below level 0, stripe by stripe: those with a legal backup, and all.
     pub backups: (u64, u64),
-    /// Slots kept free for backups, beyond the paid ones.
+    /// Viewers without children who are somebody's backup.
     pub reserved: u64,
 }
 
