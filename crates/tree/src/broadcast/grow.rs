@@ -317,9 +317,17 @@ impl Tree {
 
     /// Slots and rank of a node in this tree.
     pub fn worth(&self, nodes: &Nodes, node: u32) -> (u16, u8) {
-        let facts = nodes.get(node);
-        let cap = facts.slots(&nodes.options, self.rate, node == self.root, nodes.now);
-        (cap, facts.rank(cap))
+        let cap = nodes.slots(node, self.stream, self.rate);
+        (cap, nodes.get(node).rank(cap))
+    }
+
+    /// Slots that all receivers together bring per thousand of them.
+    pub fn plenty(&self) -> u64 {
+        let slots: u64 = (0u64..)
+            .zip(self.caps)
+            .map(|(cap, count)| cap * u64::from(count))
+            .sum();
+        slots * 1000 / u64::from(self.receivers.max(1))
     }
 
     /// Take newcomers in: relays and helpers stand by, receivers get places, the strongest first.

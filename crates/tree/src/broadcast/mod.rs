@@ -15,6 +15,7 @@
 
 mod backup;
 mod balance;
+mod blame;
 pub mod bound;
 mod check;
 mod grow;
@@ -30,10 +31,11 @@ use crate::{
     Edge, EdgeChange, EdgeView, Fact, Layers, Millis, NodeFacts, NodeId, Rates, Reason, StreamId,
     TreeView,
 };
+pub use blame::DEMOTED_MS;
 use nodes::{NONE, Nodes};
 pub use options::{Backup, Counters, Helpers, Options};
 use repair::Loss;
-use tree::{HELPER, READY, RELAY, RENAMED, ROOT, Touched, Tree, WARM};
+use tree::{HELPER, READY, RELAY, RENAMED, ROOT, SOUND, Touched, Tree, WARM};
 
 /// How often time has something to do while a broadcast is not settled.
 pub const TICK_MS: Millis = 1_000;
@@ -65,6 +67,7 @@ pub struct Broadcast {
     ended: Vec<EdgeChange>,
     /// Something that ended during this call may have begun again.
     again: bool,
+    blames: blame::Blames,
     tick: Option<Millis>,
 }
 
@@ -83,6 +86,7 @@ impl Broadcast {
             gone: Vec::new(),
             ended: Vec::new(),
             again: false,
+            blames: blame::Blames::default(),
             tick: None,
         }
     }
@@ -176,7 +180,9 @@ impl Broadcast {
             Fact::Ended(id) => self.stop(id),
             Fact::Watches(id, node, watches) => self.watches(id, node, watches),
             Fact::Ready(id, node, parent) => self.ready(id, node, parent),
-            Fact::Blamed(..) | Fact::Wants(..) | Fact::Policy(_) => {}
+            Fact::Wants(id, node, layer) => self.wants(id, node, layer),
+            Fact::Blamed(child, parent) => self.blame(child, parent),
+            Fact::Policy(_) => {}
         }
     }
 
@@ -187,10 +193,51 @@ impl Broadcast {
 
     /// Give newcomers places in every tree, the strongest first.
     fn admit(&mut self, newcomers: &mut Vec<u32>) {
+        for &node in newcomers.iter() {
+            self.assign(node);
+        }
         for stream in &mut self.streams {
             stream.tree.fill(&self.nodes, newcomers);
         }
         newcomers.clear();
+    }
+
+    /// Give a node's uplink to the stream whose receivers bring least.
+    fn assign(&mut self, node: u32) {
+        let poorest = self
+            .streams
+            .iter()
+            .min_by_key(|stream| stream.tree.plenty());
+        self.nodes.get_mut(node).fertile = poorest.map_or(NONE, |stream| stream.id.0);
+    }
+
+    /// The streams have changed: whoever feeds nobody goes to the stream that needs it most, and whoever served a stream
+    /// that is gone to another.
+    fn assign_again(&mut self) {
+        self.nodes.streams = self
+            .streams
+            .iter()
+            .map(|stream| (stream.id.0, stream.tree.root))
+            .collect();
+        let indices: Vec<u32> = self.nodes.indices().collect();
+        for node in indices {
+            let fertile = self.nodes.get(node).fertile;
+            let tree = self
+                .streams
+                .iter()
+                .find(|stream| stream.id.0 == fertile)
+                .map(|stream| &stream.tree);
+            let idle = tree.is_none_or(|tree| !tree.knows(node) || tree.place(node).used == 0);
+            if idle {
+                self.assign(node);
+            }
+            if idle
+                || self.nodes.get(node).is_relay()
+                || self.nodes.streams.iter().any(|(_, root)| *root == node)
+            {
+                self.reoffer(node);
+            }
+        }
     }
 
     fn update(&mut self, node: u32, facts: &NodeFacts) {
@@ -240,6 +287,7 @@ impl Broadcast {
             }
         }
         self.nodes.forget(node);
+        self.blames.forget(node);
         self.gone.push(node);
     }
 
@@ -279,6 +327,7 @@ impl Broadcast {
         for (node, _) in known {
             if self.nodes.index(self.nodes.id(node)) == Some(node) {
                 self.nodes.forget(node);
+                self.blames.forget(node);
                 self.gone.push(node);
             }
         }
@@ -333,11 +382,18 @@ impl Broadcast {
         }
         self.stop(id);
         self.again |= !self.ended.is_empty();
-        let mut tree = Tree::new(root, rate, self.nodes.options.depth);
-        tree.admit(&self.nodes, root, ROOT);
+        let tree = Tree::new(id.0, root, rate, self.nodes.options.depth);
         let at = self.streams.partition_point(|stream| stream.id < id);
         self.streams.insert(at, Stream { id, rates, tree });
+        self.nodes.streams = self
+            .streams
+            .iter()
+            .map(|stream| (stream.id.0, stream.tree.root))
+            .collect();
+        self.streams[at].tree.admit(&self.nodes, root, ROOT);
         let others: Vec<u32> = self.nodes.indices().filter(|&node| node != root).collect();
+        // It has no receivers yet and is therefore the poorest: whoever feeds nobody is asked.
+        self.assign_again();
         self.streams[at].tree.fill(&self.nodes, &others);
     }
 
@@ -364,6 +420,7 @@ impl Broadcast {
                 make_before_break: false,
             });
         }
+        self.assign_again();
     }
 
     fn stop_streams_of(&mut self, root: u32) {
@@ -419,6 +476,24 @@ impl Broadcast {
         }
     }
 
+    fn wants(&mut self, id: StreamId, node: NodeId, layer: Option<u8>) {
+        let Some(node) = self.nodes.index(node) else {
+            return;
+        };
+        let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == id) else {
+            return;
+        };
+        let tree = &mut stream.tree;
+        let want = layer.map_or(SOUND, |layer| layer.min(SOUND - 1));
+        if tree.knows(node) && !tree.place(node).is(ROOT | RELAY) && tree.place(node).want != want {
+            let before = stream.layers(node);
+            stream.tree.place_mut(node).want = want;
+            if stream.layers(node) != before && stream.tree.place(node).parent != NONE {
+                stream.tree.note(node, Reason::Layers, true);
+            }
+        }
+    }
+
     /// Write down what this call changed.
     fn finish(&mut self) -> Vec<EdgeChange> {
         let mut entries: Vec<Entry> = self
@@ -471,6 +546,7 @@ impl Broadcast {
         self.begin(now);
         self.tick = None;
         self.nodes.forgive();
+        self.pardon();
         for stream in &mut self.streams {
             stream.tree.balance(&self.nodes);
         }
@@ -481,6 +557,7 @@ impl Broadcast {
         if restless || !changes.is_empty() || self.nodes.avoids() {
             self.tick = Some(now + TICK_MS);
         }
+        self.tick = self.tick.into_iter().chain(self.blames.next()).min();
         changes
     }
 
@@ -568,13 +645,27 @@ fn merge(entries: &mut Vec<Entry>) {
 }
 
 impl Stream {
-    fn edge(&self, nodes: &Nodes, parent: u32) -> Edge {
-        let layers =
-            (0..Layers::MAX as u8).filter(|&layer| self.rates.layers[usize::from(layer)] > 0);
+    /// What a node receives: every layer if it may have children, else the one that it shows. All edges are billed as if
+    /// they carried every layer, so that a leaf may turn into a forwarder where it stands.
+    fn layers(&self, child: u32) -> Layers {
+        let all = (0..Layers::MAX as u8).filter(|&layer| self.rates.layers[usize::from(layer)] > 0);
+        let place = self.tree.place(child);
+        if place.cap > 0 || place.is(RELAY) {
+            return all.fold(Layers::NONE, Layers::with);
+        }
+        let shown = all.filter(|&layer| place.want != SOUND && layer <= place.want);
+        shown.max().map_or(Layers::NONE, Layers::one)
+    }
+
+    fn edge(&self, nodes: &Nodes, parent: u32, child: u32) -> Edge {
+        let layers = self.layers(child);
+        let video = layers
+            .iter()
+            .map(|layer| self.rates.layers[usize::from(layer)]);
         Edge {
             parent: nodes.id(parent),
-            layers: layers.fold(Layers::NONE, Layers::with),
-            rate: self.tree.rate,
+            layers,
+            rate: video.fold(self.rates.audio, u32::saturating_add),
             feed: self.tree.place(parent).is(ROOT | READY),
         }
     }
@@ -582,8 +673,9 @@ impl Stream {
     /// One entry of the answer with its place in it, if there is anything to tell.
     fn change(&self, nodes: &Nodes, touched: &Touched, counters: &mut Counters) -> Option<Entry> {
         let place = *self.tree.place(touched.child);
-        let new = (place.parent != NONE).then(|| self.edge(nodes, place.parent));
-        let told = touched.reason == Reason::ParentReady;
+        let new = (place.parent != NONE).then(|| self.edge(nodes, place.parent, touched.child));
+        let told = touched.old == place.parent
+            && matches!(touched.reason, Reason::ParentReady | Reason::Layers);
         if touched.old == place.parent
             && !told
             && !(new.is_none() && touched.reason == Reason::Joined)
@@ -631,7 +723,7 @@ impl Stream {
             .edges()
             .map(|(child, parent)| EdgeView {
                 child: nodes.id(child),
-                edge: self.edge(nodes, parent),
+                edge: self.edge(nodes, parent, child),
                 level: self.tree.place(child).level,
                 ready: self.tree.place(child).is(READY),
                 reason: Reason::Joined,

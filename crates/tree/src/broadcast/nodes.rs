@@ -38,7 +38,7 @@ impl Hasher for Spread {
     }
 }
 
-/// One node, 24 bytes.
+/// One node, 28 bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Node {
     pub id: u32,
@@ -48,6 +48,8 @@ pub(super) struct Node {
     pub joined: u32,
     /// Second until which it feeds nobody.
     demoted: u32,
+    /// The stream that its uplink goes to, `NONE` for none. A root's goes to its own streams, a relay's to all.
+    pub fertile: u32,
     slots: u16,
     pub region: u8,
     nat: Nat,
@@ -63,6 +65,7 @@ impl Node {
             uplink: kbits(facts.uplink),
             joined: seconds(now),
             demoted: 0,
+            fertile: NONE,
             slots: 0,
             region: 0,
             nat: facts.nat,
@@ -110,11 +113,14 @@ impl Node {
         self.bits & WATCHES != 0
     }
 
-    /// Edges at `rate` bit/s that it can be planned with, as the root of the tree or not.
-    pub fn slots(&self, options: &Options, rate: u32, root: bool, now: Millis) -> u16 {
+    /// Edges at `rate` bit/s that it can be planned with; `share`: between how many streams a root or a relay divides what
+    /// it has, 0 for everybody else.
+    pub fn slots(&self, options: &Options, rate: u32, share: u16, now: Millis) -> u16 {
         let budget = u64::from(self.uplink) * 10 * u64::from(options.headroom.min(100));
-        let fit = (budget / u64::from(rate.max(1))).min(u64::from(self.slots)) as u16;
-        if root || self.is_relay() {
+        let split = u64::from(share.max(1));
+        let fit =
+            (budget / split / u64::from(rate.max(1))).min(u64::from(self.slots) / split) as u16;
+        if share > 0 {
             return fit;
         }
         let trusted = match options.helpers {
@@ -152,11 +158,6 @@ impl Node {
     pub fn demote(&mut self, until: Millis) {
         self.demoted = seconds(until);
     }
-
-    /// The end of its demotion, ms.
-    pub fn demoted_until(&self) -> Millis {
-        u64::from(self.demoted) * 1000
-    }
 }
 
 fn kbits(uplink: u64) -> u32 {
@@ -179,6 +180,8 @@ pub(super) struct Nodes {
     avoided: BTreeMap<(u32, u32), Millis>,
     pub options: Options,
     pub now: Millis,
+    /// Streams and their roots.
+    pub streams: Vec<(u32, u32)>,
 }
 
 impl Nodes {
@@ -191,11 +194,8 @@ impl Nodes {
             avoided: BTreeMap::new(),
             options,
             now: 0,
+            streams: Vec::new(),
         }
-    }
-
-    pub fn len(&self) -> usize {
-        self.list.len()
     }
 
     pub fn index(&self, id: NodeId) -> Option<u32> {
@@ -305,6 +305,30 @@ impl Nodes {
                 .avoided
                 .get(&(parent, child))
                 .is_some_and(|until| self.now < *until))
+    }
+
+    /// Edges of `rate` that a node can be planned with in one stream's tree. Every node's uplink goes to one stream, so that
+    /// trees need not know of each other; roots divide theirs between their own streams, relays between all.
+    pub fn slots(&self, index: u32, stream: u32, rate: u32) -> u16 {
+        let node = self.get(index);
+        let own = self
+            .streams
+            .iter()
+            .filter(|(_, root)| *root == index)
+            .count();
+        let share = if node.is_relay() {
+            self.streams.len()
+        } else {
+            own
+        };
+        let fertile =
+            node.is_relay() || node.fertile == stream || self.streams.contains(&(stream, index));
+        let barren = !fertile || own > 0 && !self.streams.contains(&(stream, index));
+        if barren {
+            0
+        } else {
+            node.slots(&self.options, rate, share as u16, self.now)
+        }
     }
 
     /// What a hop between two regions costs, ms.

@@ -31,6 +31,9 @@ pub(super) const STRONG: u16 = 1024;
 /// Its backup has changed since it was last told.
 pub(super) const RENAMED: u16 = 512;
 
+/// Wants no layer at all.
+pub(super) const SOUND: u8 = u8::MAX;
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub parent: u32,
@@ -52,6 +55,8 @@ pub(super) struct Place {
     pub region: u8,
     /// Links that are kept warm to it.
     pub warm: u8,
+    /// The highest layer that it shows; [`SOUND`] for none.
+    pub want: u8,
     pub flags: u16,
 }
 
@@ -74,6 +79,7 @@ impl Place {
         flags: 0,
         region: 0,
         warm: 0,
+        want: SOUND - 1,
     };
 
     pub fn is(&self, flag: u16) -> bool {
@@ -104,6 +110,8 @@ pub(super) struct Touched {
 pub(super) struct Tree {
     places: Vec<Place>,
     pub index: Index,
+    /// The stream's number.
+    pub stream: u32,
     pub root: u32,
     /// Bit/s of one edge.
     pub rate: u32,
@@ -151,10 +159,11 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub fn new(root: u32, rate: u32, depth: u8) -> Self {
+    pub fn new(stream: u32, root: u32, rate: u32, depth: u8) -> Self {
         Tree {
             places: Vec::new(),
             index: Index::new(),
+            stream,
             root,
             rate,
             depth,
@@ -259,6 +268,10 @@ impl Tree {
         }
         self.unfile(node);
         self.drift += 1;
+        if (place.cap == 0) != (cap == 0) && place.parent != NONE {
+            // Who may have children gets every layer, who may not the one that it shows.
+            self.note(node, Reason::Layers, true);
+        }
         if !place.is(ROOT | RELAY | HELPER) {
             self.caps[usize::from(place.cap.min(16))] -= 1;
             self.caps[usize::from(cap.min(16))] += 1;

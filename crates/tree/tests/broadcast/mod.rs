@@ -93,7 +93,7 @@ pub fn op(ids: u32) -> impl Strategy<Value = Op> {
     let going = || prop_oneof![id().prop_map(Fact::Left), id().prop_map(Fact::Failed)];
     let coming = || (1..ids, facts()).prop_map(|(id, facts)| Fact::Node(NodeId(id), facts));
     let batch = prop::collection::vec(prop_oneof![3 => coming(), 2 => going()], 1..12);
-    let start = (0u32..1, 0..ids, 1u32..4).prop_map(|(stream, root, times)| {
+    let start = (0u32..2, 0..ids, 1u32..4).prop_map(|(stream, root, times)| {
         let mut rates = rates();
         rates.layers[0] *= times;
         Fact::Stream(StreamId(STREAM.0 + stream), NodeId(root), rates)
