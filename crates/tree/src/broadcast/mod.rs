@@ -321,7 +321,7 @@ impl Broadcast {
                 }
             }
             orphans.retain(|&orphan| tree.knows(orphan));
-            tree.reckon();
+            tree.reckon(&self.nodes);
             tree.rehome_many(&self.nodes, orphans);
         }
         for (node, _) in known {
