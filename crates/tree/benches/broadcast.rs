@@ -162,8 +162,7 @@ fn work(before: Counters, after: Counters, operations: u64) {
     );
 }
 
-fn figures(watchers: u32) {
-    let slots = 64;
+fn figures(watchers: u32, slots: u16) {
     let mut draw = Draw(7);
     let empty = resident();
     let facts = crowd(&mut draw, 1_000, watchers);
@@ -309,7 +308,9 @@ fn main() {
         .ok()
         .and_then(|count| count.parse().ok())
         .unwrap_or(1_000_000);
-    figures(watchers);
+    // A root that suffices alone, and one that needs relays.
+    figures(watchers, 64);
+    figures(watchers, 4);
     let mut criterion = Criterion::default().configure_from_args();
     times(&mut criterion, watchers);
     criterion.final_summary();

@@ -4,7 +4,7 @@
 
 use super::index::{Bag, RANKS};
 use super::nodes::{NONE, Nodes};
-use super::tree::{ADRIFT, AWAY, HELPER, RELAY, SPARE, Tree};
+use super::tree::{ADRIFT, AWAY, HELPER, RELAY, Tree};
 use crate::Reason;
 
 /// Candidates looked at in one bag: with a fifth of all pairs barred all of them fail once in 400,000 times.
@@ -435,9 +435,7 @@ impl Tree {
                 continue;
             };
             self.note(node, Reason::Capacity, true);
-            if !self.settle(nodes, node) {
-                ranks &= !(1 << rank);
-            } else if self.index.bag(Bag::Waiting(rank as u8)).is_empty() {
+            if !self.settle(nodes, node) || self.index.bag(Bag::Waiting(rank as u8)).is_empty() {
                 ranks &= !(1 << rank);
             }
         }
