@@ -60,19 +60,27 @@ fn stage(slots: u16) -> Broadcast {
     plan.handle(Fact::Node(ROOT, peer(slots)), 0);
     plan.handle(Fact::Stream(STREAM, ROOT, Rates { audio: 0, layers }), 0);
     for relay in 1..=RELAYS {
-        let facts = NodeFacts { kind: Kind::Relay, ..peer(1_000) };
+        let facts = NodeFacts {
+            kind: Kind::Relay,
+            ..peer(1_000)
+        };
         plan.handle(Fact::Node(NodeId(relay), facts), 0);
     }
     plan
 }
 
 fn crowd(draw: &mut Draw, first: u32, count: u32) -> Vec<Fact> {
-    (first..first + count).map(|id| Fact::Node(NodeId(id), draw.watcher())).collect()
+    (first..first + count)
+        .map(|id| Fact::Node(NodeId(id), draw.watcher()))
+        .collect()
 }
 
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: Option<u64> = statm.split_whitespace().nth(1).and_then(|field| field.parse().ok());
+    let pages: Option<u64> = statm
+        .split_whitespace()
+        .nth(1)
+        .and_then(|field| field.parse().ok());
     pages.unwrap_or(0) * 4096
 }
 
@@ -97,7 +105,10 @@ impl Crowd {
 }
 
 fn depths(plan: &Broadcast, crowd: &Crowd) -> (u64, u8, usize) {
-    let levels = crowd.alive.iter().filter_map(|(id, _)| plan.parent(STREAM, *id));
+    let levels = crowd
+        .alive
+        .iter()
+        .filter_map(|(id, _)| plan.parent(STREAM, *id));
     let (mut sum, mut deepest, mut count) = (0, 0, 0);
     for (_, level) in levels {
         sum += u64::from(level);
@@ -108,7 +119,10 @@ fn depths(plan: &Broadcast, crowd: &Crowd) -> (u64, u8, usize) {
 }
 
 fn named(plan: &Broadcast, crowd: &Crowd) -> f64 {
-    let served = crowd.alive.iter().filter(|(id, _)| plan.parent(STREAM, *id).is_some_and(|(parent, _)| parent != ROOT));
+    let served = crowd.alive.iter().filter(|(id, _)| {
+        plan.parent(STREAM, *id)
+            .is_some_and(|(parent, _)| parent != ROOT)
+    });
     let (mut all, mut with) = (0u64, 0u64);
     for (id, _) in served {
         all += 1;
@@ -140,15 +154,15 @@ fn work(before: Counters, after: Counters, operations: u64) {
     println!(
         "  edges per orphan {:.4}, exactly minimal {:.2} %, deepened {}, balancing edges per operation {:.4}, nodes touched at most {}",
         (after.repairs - before.repairs) as f64 / orphans as f64,
-        100.0 * (after.minimal - before.minimal) as f64 / (after.departures - before.departures).max(1) as f64,
+        100.0 * (after.minimal - before.minimal) as f64
+            / (after.departures - before.departures).max(1) as f64,
         after.deepened - before.deepened,
         (after.balanced - before.balanced) as f64 / operations as f64,
         after.touched_worst,
     );
 }
 
-fn figures(watchers: u32) {
-    let slots = 16;
+fn figures(watchers: u32, slots: u16) {
     let mut draw = Draw(7);
     let empty = resident();
     let facts = crowd(&mut draw, 1_000, watchers);
@@ -161,9 +175,19 @@ fn figures(watchers: u32) {
         Fact::Node(id, facts) => Some((*id, facts.slots)),
         _ => None,
     });
-    let mut crowd = Crowd { alive: alive.collect(), next: 1_000 + watchers };
-    println!("{watchers} watchers, {} bytes each at start, in {took:?}", (resident() - room) / u64::from(watchers).max(1));
-    println!("  (process {} MiB, without plan {} MiB)", resident() >> 20, empty >> 20);
+    let mut crowd = Crowd {
+        alive: alive.collect(),
+        next: 1_000 + watchers,
+    };
+    println!(
+        "{watchers} watchers, {} bytes each at start, in {took:?}",
+        (resident() - room) / u64::from(watchers).max(1)
+    );
+    println!(
+        "  (process {} MiB, without plan {} MiB)",
+        resident() >> 20,
+        empty >> 20
+    );
     tell(&plan, &crowd, slots.into(), "batch join");
     let before = plan.counters();
     let mut now = 0;
@@ -174,7 +198,14 @@ fn figures(watchers: u32) {
         now = pair * 1_000 / 3_000;
         let at = draw.below(crowd.alive.len() as u64) as usize;
         let (gone, _) = crowd.alive.swap_remove(at);
-        black_box(plan.handle(if pair % 2 == 0 { Fact::Left(gone) } else { Fact::Failed(gone) }, now));
+        black_box(plan.handle(
+            if pair % 2 == 0 {
+                Fact::Left(gone)
+            } else {
+                Fact::Failed(gone)
+            },
+            now,
+        ));
         let facts = draw.watcher();
         let id = NodeId(crowd.next);
         crowd.next += 1;
@@ -188,12 +219,21 @@ fn figures(watchers: u32) {
             least = least.min(named(&plan, &crowd));
         }
     }
-    println!("churn: {pairs} pairs in {:?}, backups at worst {:.4} %", start.elapsed(), 100.0 * least);
+    println!(
+        "churn: {pairs} pairs in {:?}, backups at worst {:.4} %",
+        start.elapsed(),
+        100.0 * least
+    );
     tell(&plan, &crowd, slots.into(), "after churn");
     work(before, plan.counters(), 2 * pairs);
 
     let before = plan.counters();
-    let half: Vec<Fact> = crowd.alive.iter().step_by(2).map(|(id, _)| Fact::Failed(*id)).collect();
+    let half: Vec<Fact> = crowd
+        .alive
+        .iter()
+        .step_by(2)
+        .map(|(id, _)| Fact::Failed(*id))
+        .collect();
     crowd.alive = crowd.alive.iter().skip(1).step_by(2).copied().collect();
     let start = Instant::now();
     let changes = plan.handle_batch(&half, now);
@@ -213,7 +253,11 @@ fn times(criterion: &mut Criterion, watchers: u32) {
     group.sample_size(10);
     group.throughput(Throughput::Elements(u64::from(watchers)));
     group.bench_function("batch join", |bench| {
-        bench.iter_batched(|| stage(64), |mut plan| (plan.handle_batch(&facts, 0), plan), BatchSize::PerIteration);
+        bench.iter_batched(
+            || stage(64),
+            |mut plan| (plan.handle_batch(&facts, 0), plan),
+            BatchSize::PerIteration,
+        );
     });
     group.bench_function("single joins", |bench| {
         bench.iter_batched(
@@ -232,9 +276,16 @@ fn times(criterion: &mut Criterion, watchers: u32) {
         plan.handle_batch(&facts, 0);
         plan
     };
-    let half: Vec<Fact> = (1_000..1_000 + watchers).step_by(2).map(|id| Fact::Failed(NodeId(id))).collect();
+    let half: Vec<Fact> = (1_000..1_000 + watchers)
+        .step_by(2)
+        .map(|id| Fact::Failed(NodeId(id)))
+        .collect();
     group.bench_function("crash of half", |bench| {
-        bench.iter_batched(full, |mut plan| (plan.handle_batch(&half, 0), plan), BatchSize::PerIteration);
+        bench.iter_batched(
+            full,
+            |mut plan| (plan.handle_batch(&half, 0), plan),
+            BatchSize::PerIteration,
+        );
     });
     group.throughput(Throughput::Elements(1));
     group.sample_size(50);
@@ -253,8 +304,13 @@ fn times(criterion: &mut Criterion, watchers: u32) {
 }
 
 fn main() {
-    let watchers = std::env::var("GROVE_WATCHERS").ok().and_then(|count| count.parse().ok()).unwrap_or(1_000_000);
-    figures(watchers);
+    let watchers = std::env::var("GROVE_WATCHERS")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(1_000_000);
+    // A root that suffices alone, and one that needs relays.
+    figures(watchers, 64);
+    figures(watchers, 4);
     let mut criterion = Criterion::default().configure_from_args();
     times(&mut criterion, watchers);
     criterion.final_summary();

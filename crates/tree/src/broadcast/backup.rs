@@ -44,7 +44,7 @@ impl Tree {
         while self.strong < strong && tries > 0 {
             tries -= 1;
             let ranks = (self.strength..RANKS as u8).rev();
-            let Some(node) = self.spare_candidate(ranks) else {
+            let Some(node) = self.spare_candidate(nodes, ranks) else {
                 break;
             };
             self.set_spare(node, true);
@@ -55,7 +55,7 @@ impl Tree {
             let ranks = (4..self.strength)
                 .chain((1..self.strength.min(4)).rev())
                 .chain(self.strength..RANKS as u8);
-            let Some(node) = self.spare_candidate(ranks) else {
+            let Some(node) = self.spare_candidate(nodes, ranks) else {
                 break;
             };
             self.set_spare(node, true);
@@ -71,8 +71,13 @@ impl Tree {
         }
     }
 
-    /// Somebody without children of the first of these ranks that anybody has, as deep as possible.
-    fn spare_candidate(&mut self, ranks: impl Iterator<Item = u8> + Clone) -> Option<u32> {
+    /// Somebody without children of the first of these ranks that anybody has, as deep as possible; those who
+    /// have been here for a while first.
+    fn spare_candidate(
+        &mut self,
+        nodes: &Nodes,
+        ranks: impl Iterator<Item = u8> + Clone,
+    ) -> Option<u32> {
         // Where people come and go, there spares are wanted.
         let busy = self
             .journal
@@ -84,7 +89,11 @@ impl Tree {
                 if mask != 0 {
                     let level = 31 - mask.leading_zeros() as u8;
                     let bag = Bag::Childless(region, level, rank);
-                    return self.sample(bag, |tree, node| tree.place(node).cap > 0);
+                    let settled = self.sample(bag, |tree, node| {
+                        tree.place(node).cap > 0 && nodes.get(node).is_settled(nodes.now)
+                    });
+                    return settled
+                        .or_else(|| self.sample(bag, |tree, node| tree.place(node).cap > 0));
                 }
             }
         }
@@ -186,6 +195,14 @@ impl Tree {
         let lends =
             place.is(SPARE | RELAY) && place.is_placed() && place.free() > 0 && !place.is(ADRIFT);
         (lends && !self.is_below(spare, [child, self.excluded(child)])).then_some(spare)
+    }
+
+    /// Forget a name that does not hold, so that the next one is told of even if it is the same.
+    pub fn unname(&mut self, child: u32) {
+        if self.place(child).backup != NONE {
+            self.drop_backup(child);
+            self.list(NONE, child);
+        }
     }
 
     fn list(&mut self, spare: u32, child: u32) {

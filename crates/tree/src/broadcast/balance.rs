@@ -37,7 +37,7 @@ impl Tree {
 
     /// Is there something that a later timeout could do?
     pub fn is_restless(&self) -> bool {
-        self.slack_since.is_some()
+        self.slack_since.is_some() || self.paid > self.allowance + self.allowance / 50
     }
 
     /// Relay slots wanted follow the bound up at once and down after a while.
@@ -111,13 +111,36 @@ impl Tree {
     /// A slot outside its own subtree where a node with children would not stand too deep.
     fn deeper_slot(&mut self, nodes: &Nodes, node: u32) -> Option<u32> {
         let (_, height) = self.extent(node, MOVABLE)?;
-        for level in 1..self.depth.saturating_sub(height) {
+        for level in 0..self.depth.saturating_sub(height) {
             for region in 0..self.index.regions {
                 let found = self.sample(Bag::Free(region, level), |tree, parent| {
                     nodes.may(parent, node, false) && !tree.is_below(parent, [node, NONE])
                 });
                 if found.is_some() {
                     return found;
+                }
+            }
+        }
+        (1..self.depth.saturating_sub(height)).find_map(|level| self.make_way(nodes, node, level))
+    }
+
+    /// Send somebody without children away from a node of this level, which `node` could then hang on.
+    fn make_way(&mut self, nodes: &Nodes, node: u32, level: u8) -> Option<u32> {
+        for region in 0..self.index.regions {
+            for rank in 0..RANKS as u8 {
+                let leaf = self.sample(Bag::Childless(region, level + 1, rank), |tree, leaf| {
+                    let parent = tree.place(leaf).parent;
+                    nodes.may(parent, node, false) && !tree.is_below(parent, [node, NONE])
+                });
+                let Some(leaf) = leaf else { continue };
+                let levels = ((1u32 << self.depth) - 1) & !((1 << (level + 1)) - 1);
+                let other = self.free_slot(nodes, leaf, levels, Look::Up, false);
+                let other =
+                    other.filter(|&other| other != leaf && !self.is_below(other, [node, NONE]));
+                if let Some(other) = other {
+                    let parent = self.place(leaf).parent;
+                    self.shift(leaf, other);
+                    return Some(parent);
                 }
             }
         }

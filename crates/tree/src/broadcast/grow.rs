@@ -4,7 +4,7 @@
 
 use super::index::{Bag, RANKS};
 use super::nodes::{NONE, Nodes};
-use super::tree::{ADRIFT, AWAY, HELPER, RELAY, SPARE, Tree};
+use super::tree::{ADRIFT, AWAY, HELPER, RELAY, Tree};
 use crate::Reason;
 
 /// Candidates looked at in one bag: with a fifth of all pairs barred all of them fail once in 400,000 times.
@@ -263,6 +263,8 @@ impl Tree {
         if self.place(relay).cap == 0 {
             return false;
         }
+        // Whatever it takes from the root is to be reckoned again.
+        self.drift = u32::MAX / 2;
         if self.place(root).free() > 0 && nodes.may(root, relay, true) {
             self.note(relay, Reason::Joined, true);
             self.link(root, relay);
@@ -290,7 +292,8 @@ impl Tree {
         false
     }
 
-    fn call_relay(&mut self, nodes: &Nodes) -> bool {
+    /// Bring in a relay that stands by.
+    pub fn call_relay(&mut self, nodes: &Nodes) -> bool {
         let idle = self.sample(Bag::Idle, |tree, relay| tree.place(relay).cap > 0);
         idle.is_some_and(|relay| self.bring_in(nodes, relay))
     }
@@ -348,7 +351,7 @@ impl Tree {
         if receivers.len() > 1 {
             receivers.sort_by_key(|&node| std::cmp::Reverse(self.place(node).rank));
         }
-        self.reckon();
+        self.reckon(nodes);
         // As many of the strongest as are wanted for spares come last: those before them are given children.
         let strong = receivers
             .iter()
@@ -367,7 +370,7 @@ impl Tree {
 
     /// How many slots of relays may be used: what the bound asks for beyond the root's own. Reckoned again when the
     /// part of them in 256 has come, gone or changed: it cannot have moved far before.
-    pub fn reckon(&mut self) {
+    pub fn reckon(&mut self, nodes: &Nodes) {
         if self.drift <= self.receivers / 256 {
             return;
         }
@@ -384,14 +387,24 @@ impl Tree {
             .children(self.root)
             .filter(|&child| self.place(child).is(RELAY))
             .count() as u64;
-        let own = u64::from(self.place(self.root).cap).saturating_sub(feeds);
-        let wanted = super::bound::root_slots(&self.caps, self.depth);
+        // Spares have no children, so that their slots do not count.
+        let mut caps = self.caps;
+        let strong = self
+            .strong_target(nodes)
+            .min(caps[usize::from(self.strength)]);
+        caps[usize::from(self.strength)] -= strong;
+        caps[0] += strong;
+        let wanted = super::bound::root_slots(&caps, self.depth);
+        let slots = u64::from(self.place(self.root).cap);
+        // The first relay takes a slot of the root's itself.
+        let feeds = if wanted > slots { feeds.max(1) } else { feeds };
+        let own = slots.saturating_sub(feeds);
         self.allowance = wanted.saturating_sub(own).min(u64::from(u32::MAX)) as u32;
     }
 
-    /// The end of a call: who waits is served if there is room now, and relays without children go.
+    /// The end of a call: who waits is served if there is room now, and relays and helpers without children go.
     pub fn tidy(&mut self, nodes: &Nodes) {
-        self.reckon();
+        self.reckon(nodes);
         self.serve(nodes);
         self.budget +=
             u64::from(std::mem::take(&mut self.earned)) * u64::from(nodes.options.edge_budget);
@@ -400,7 +413,11 @@ impl Tree {
         self.name_backups(nodes);
         while let Some(relay) = self.bare.pop() {
             let place = *self.place(relay);
-            if place.is(RELAY) && place.is_placed() && place.used == 0 && place.parent != NONE {
+            if place.is(RELAY | HELPER)
+                && place.is_placed()
+                && place.used == 0
+                && place.parent != NONE
+            {
                 self.note(relay, Reason::Ended, true);
                 self.unlink(relay);
                 self.shelve(relay);
@@ -418,9 +435,7 @@ impl Tree {
                 continue;
             };
             self.note(node, Reason::Capacity, true);
-            if !self.settle(nodes, node) {
-                ranks &= !(1 << rank);
-            } else if self.index.bag(Bag::Waiting(rank as u8)).is_empty() {
+            if !self.settle(nodes, node) || self.index.bag(Bag::Waiting(rank as u8)).is_empty() {
                 ranks &= !(1 << rank);
             }
         }

@@ -321,7 +321,7 @@ impl Broadcast {
                 }
             }
             orphans.retain(|&orphan| tree.knows(orphan));
-            tree.reckon();
+            tree.reckon(&self.nodes);
             tree.rehome_many(&self.nodes, orphans);
         }
         for (node, _) in known {
@@ -611,6 +611,9 @@ impl Broadcast {
             while let Some(child) = stream.tree.renamed.pop() {
                 stream.tree.place_mut(child).flags &= !RENAMED;
                 if stream.tree.knows(child) {
+                    if stream.tree.backup(child).is_none() {
+                        stream.tree.unname(child);
+                    }
                     let (id, child) = (stream.id, self.nodes.id(child));
                     return Some((id, child, self.backup(id, child)));
                 }

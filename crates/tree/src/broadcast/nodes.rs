@@ -8,6 +8,9 @@ use crate::{Kind, Millis, Nat, NodeFacts, NodeId, REGIONS, Trust};
 
 pub(super) const NONE: u32 = u32::MAX;
 
+/// Seconds after which a node counts as settled.
+const SETTLED: u32 = 30;
+
 const RELAY: u8 = 1;
 const NATIVE: u8 = 2;
 const FORWARDS: u8 = 4;
@@ -45,7 +48,7 @@ pub(super) struct Node {
     /// kbit/s that are reckoned with: follows reports outside the dead zone only.
     uplink: u32,
     /// Second of its coming.
-    pub joined: u32,
+    joined: u32,
     /// Second until which it feeds nobody.
     demoted: u32,
     /// The stream that its uplink goes to, `NONE` for none. A root's goes to its own streams, a relay's to all.
@@ -153,6 +156,11 @@ impl Node {
         }
         let merit = u16::from(self.contribution >= 100) + u16::from(self.bits & NATIVE != 0);
         (slots.min(16) + merit).min(16) as u8
+    }
+
+    /// Has it been here for a while? Whoever has stayed is likelier to stay on.
+    pub fn is_settled(&self, now: Millis) -> bool {
+        seconds(now) >= self.joined.saturating_add(SETTLED)
     }
 
     pub fn demote(&mut self, until: Millis) {

@@ -81,14 +81,27 @@ impl Tree {
         let fits = count - taken <= self.free_upto(loss.level) + lent - given
             && heavy <= level_free + lent + taken;
         let mut heir = heir;
+        let mut left = Vec::new();
         if !fits && let Some(above) = above {
             // Somebody for all of them; else for as many as there is somebody for, if that is more than the heir takes.
-            let stand_in = (lent.max(1)..=count)
-                .rev()
-                .find_map(|some| self.stand_in(nodes, above, loss.level, &orphans, some as u16));
+            let stand_in = self
+                .stand_in(nodes, above, loss.level, &orphans, count as u16)
+                .or_else(|| {
+                    let (inner, children) = self.recall(nodes, above, loss.level, &orphans)?;
+                    left = children;
+                    Some(inner)
+                })
+                .or_else(|| {
+                    let fewer = (lent.max(1)..count).rev();
+                    fewer.into_iter().find_map(|some| {
+                        self.stand_in(nodes, above, loss.level, &orphans, some as u16)
+                    })
+                });
             if let Some(spare) = stand_in {
-                self.note(spare, Reason::Capacity, true);
-                self.unlink(spare);
+                if self.place(spare).parent != NONE {
+                    self.note(spare, Reason::Capacity, true);
+                    self.unlink(spare);
+                }
                 self.link(above, spare);
                 heir = Some(spare);
             } else if let Some(heir) = heir {
@@ -128,6 +141,45 @@ impl Tree {
             }
         }
         self.rehome_hard(nodes, rest);
+        if let Some(&child) = left.first() {
+            let level = self.place(child).level - 1;
+            self.rehome(nodes, Loss { above: NONE, level }, left);
+        }
+    }
+
+    /// Where no strong node is without children, take one from the deepest level whose children have small subtrees, to stand in
+    /// for whoever went; returns it adrift, and its children, who need others then.
+    fn recall(
+        &mut self,
+        nodes: &Nodes,
+        above: u32,
+        level: u8,
+        orphans: &[u32],
+    ) -> Option<(u32, Vec<u32>)> {
+        let deep = !((1u32 << (level + 1)) - 1);
+        for region in 0..self.index.regions {
+            for rank in orphans.len()..RANKS {
+                let mask = self.index.masks(region).interior[rank] & deep;
+                if mask == 0 {
+                    continue;
+                }
+                let deepest = 31 - mask.leading_zeros() as u8;
+                let found =
+                    self.sample(Bag::Interior(region, deepest, rank as u8), |tree, node| {
+                        usize::from(tree.place(node).cap) >= orphans.len()
+                            && node != above
+                            && nodes.may(above, node, false)
+                            && orphans.iter().all(|&orphan| nodes.may(node, orphan, false))
+                            && tree.children(node).all(|child| tree.is_light(child))
+                    });
+                if let Some(node) = found {
+                    self.note(node, Reason::Capacity, true);
+                    self.unlink(node);
+                    return Some((node, self.orphan(node, Reason::Capacity, true)));
+                }
+            }
+        }
+        None
     }
 
     /// Whose slot can be handed on.
@@ -269,6 +321,11 @@ impl Tree {
             if let Some(relay) = self.paid_slot(nodes, orphan, lenient) {
                 return Some(relay);
             }
+        }
+        if self.call_relay(nodes)
+            && let Some(relay) = self.paid_slot(nodes, orphan, true)
+        {
+            return Some(relay);
         }
         let (_, height) = self.extent(orphan, u32::MAX)?;
         for level in place.level..self.depth.saturating_sub(height) {

@@ -129,7 +129,7 @@ pub(super) struct Tree {
     pub allowance: u32,
     /// Receivers that came, went or changed what they offer since that was reckoned.
     pub drift: u32,
-    /// Relays that lost their last child during this call.
+    /// Relays and helpers that lost their last child during this call.
     pub bare: Vec<u32>,
     pub journal: Vec<Touched>,
     /// Nodes written or looked at by this call.
@@ -433,7 +433,8 @@ impl Tree {
         if self.places[parent as usize].is(RELAY) && peer {
             self.paid -= 1;
         }
-        if self.places[parent as usize].is(RELAY) && self.places[parent as usize].used == 0 {
+        if self.places[parent as usize].is(RELAY | HELPER) && self.places[parent as usize].used == 0
+        {
             self.bare.push(parent);
         }
         let place = &mut self.places[child as usize];

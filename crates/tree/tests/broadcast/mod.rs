@@ -227,14 +227,13 @@ impl Model {
                 self.barred.insert((a, b));
                 self.barred.insert((b, a));
             }
-            Fact::Stream(id, root, rates) => {
+            Fact::Stream(id, root, rates)
                 if self
                     .nodes
                     .get(&root)
-                    .is_some_and(|facts| facts.kind != Kind::Relay)
-                {
-                    self.streams.insert(id, (root, rates.layers.iter().sum()));
-                }
+                    .is_some_and(|facts| facts.kind != Kind::Relay) =>
+            {
+                self.streams.insert(id, (root, rates.layers.iter().sum()));
             }
             Fact::Ended(id) => {
                 self.streams.remove(&id);
