@@ -142,20 +142,17 @@ pub(super) fn measures(name: &str, tally: &Tally) -> Vec<Measure> {
         "us",
         nanos as f64 / 1e3 / operations.max(1) as f64,
     ));
-    let touched = tally
-        .costs
-        .iter()
-        .map(|cost| cost.most_touched)
-        .max()
-        .unwrap_or(0);
-    if touched > 0 {
-        measures.push(named("nodes_touched_at_most", "1", touched as f64));
+    let [join, leave, _, tick, _] = tally.costs;
+    for (what, cost) in [("join", join), ("departure", leave), ("tick", tick)] {
+        if cost.most_touched > 0 {
+            let name = format!("nodes_touched_by_a_{what}_at_most");
+            measures.push(named(&name, "1", cost.most_touched as f64));
+        }
     }
     let (legal, all) = tally.looks.iter().fold((0, 0), |(l, a), look| {
         (l + look.backups.0, a + look.backups.1)
     });
     if tally.backups_told > 0 {
-        let [join, leave, ..] = tally.costs;
         let moved = (join.operations + leave.operations).max(1) as f64;
         measures.push(named(
             "backups_told_per_operation",
