@@ -1,7 +1,8 @@
 //! What a broadcast of a million watchers costs.
 //!
 //! First the figures that count work (nodes touched, edges, slots against their bounds) over a long churn, then times. Times
-//! are reports: nothing fails on them. `cargo bench -p grove-tree --bench broadcast`; `GROVE_WATCHERS` sets the size.
+//! are reports: nothing fails on them. `cargo bench -p grove-tree --bench broadcast`; `GROVE_WATCHERS` and
+//! `GROVE_PAIRS` set the size and how many come and go.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -73,6 +74,13 @@ fn crowd(draw: &mut Draw, first: u32, count: u32) -> Vec<Fact> {
     (first..first + count)
         .map(|id| Fact::Node(NodeId(id), draw.watcher()))
         .collect()
+}
+
+fn number(name: &str, usual: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(usual)
 }
 
 fn resident() -> u64 {
@@ -191,7 +199,7 @@ fn figures(watchers: u32, slots: u16) {
     tell(&plan, &crowd, slots.into(), "batch join");
     let before = plan.counters();
     let mut now = 0;
-    let pairs = u64::from(watchers);
+    let pairs = number("GROVE_PAIRS", watchers.into());
     let start = Instant::now();
     let mut least = 1.0f64;
     for pair in 0..pairs {
@@ -304,10 +312,7 @@ fn times(criterion: &mut Criterion, watchers: u32) {
 }
 
 fn main() {
-    let watchers = std::env::var("GROVE_WATCHERS")
-        .ok()
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(1_000_000);
+    let watchers = number("GROVE_WATCHERS", 1_000_000) as u32;
     // A root that suffices alone, and one that needs relays.
     figures(watchers, 64);
     figures(watchers, 4);

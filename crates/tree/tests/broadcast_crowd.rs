@@ -2,9 +2,13 @@
 
 mod broadcast;
 
+use std::collections::BTreeSet;
+
 use broadcast::{Model, Op, RATE, ROOT, STREAM, peer, rates, relay};
-use grove_tree::broadcast::{Broadcast, DEMOTED_MS, Options, bound};
-use grove_tree::{EdgeChange, Fact, Frailty, Kind, Nat, NodeFacts, NodeId, Reason};
+use grove_tree::broadcast::{Broadcast, DEMOTED_MS, Helpers, Options, bound};
+use grove_tree::{
+    EdgeChange, Fact, Frailty, Kind, Nat, NodeFacts, NodeId, Reason, StreamId, Trust,
+};
 
 /// SplitMix64.
 struct Draw(u64);
@@ -540,36 +544,54 @@ fn frail_and_unreachable_nodes_are_leaves() {
 }
 
 #[test]
-fn whoever_does_not_watch_helps_only_while_others_need_it() {
-    let mut model = Model::new(Options {
-        spares: 0,
-        ..Options::default()
-    });
-    model.run(&Op::One(Fact::Node(
-        NodeId(70),
-        NodeFacts {
-            watches: false,
-            ..peer(5)
-        },
-    )));
-    for id in 1..=3 {
-        model.run(&Op::One(Fact::Node(NodeId(id), peer(0))));
+fn whoever_does_not_watch_helps_only_where_the_source_allows_it_and_others_need_it() {
+    let idle = NodeFacts {
+        watches: false,
+        ..peer(5)
+    };
+    for (helpers, trust, asked) in [
+        (Helpers::Watchers, Trust::Contact, false),
+        (Helpers::Contacts, Trust::Member, false),
+        (Helpers::Contacts, Trust::Contact, true),
+        (Helpers::Room, Trust::Stranger, false),
+        (Helpers::Room, Trust::Member, true),
+        (Helpers::Anyone, Trust::Stranger, true),
+    ] {
+        let mut model = Model::new(Options {
+            spares: 0,
+            helpers,
+            ..Options::default()
+        });
+        model.run(&Op::One(Fact::Node(
+            NodeId(70),
+            NodeFacts { trust, ..idle },
+        )));
+        for id in 1..=3 {
+            model.run(&Op::One(Fact::Node(NodeId(id), peer(0))));
+        }
+        assert!(
+            !model.edges.contains_key(&(STREAM, NodeId(70))),
+            "nobody needs it yet"
+        );
+        model.run(&Op::One(Fact::Left(NodeId(3))));
+        model.run(&Op::Many(
+            (4..=7).map(|id| Fact::Node(NodeId(id), peer(0))).collect(),
+        ));
+        let helped = model
+            .edges
+            .values()
+            .filter(|parent| **parent == NodeId(70))
+            .count();
+        assert_eq!(helped > 0, asked, "{helpers:?} {trust:?}");
+        assert_eq!(asked, model.edges.contains_key(&(STREAM, NodeId(70))));
+        for id in 1..=7 {
+            model.run(&Op::One(Fact::Left(NodeId(id))));
+        }
+        assert!(
+            !model.edges.contains_key(&(STREAM, NodeId(70))),
+            "it goes with its last child"
+        );
     }
-    assert!(!model.edges.contains_key(&(STREAM, NodeId(70))));
-    model.run(&Op::One(Fact::Left(NodeId(3))));
-    model.run(&Op::Many(
-        (4..=7).map(|id| Fact::Node(NodeId(id), peer(0))).collect(),
-    ));
-    let helped = model
-        .edges
-        .values()
-        .filter(|parent| **parent == NodeId(70))
-        .count();
-    assert_eq!(
-        helped > 0,
-        model.edges.contains_key(&(STREAM, NodeId(70))),
-        "no helper without children"
-    );
 }
 
 #[test]
@@ -608,4 +630,35 @@ fn the_same_log_gives_the_same_bytes_everywhere() {
             .iter()
             .all(|(_, facts)| facts.kind == Kind::Participant)
     );
+}
+
+#[test]
+fn two_streams_of_one_root_give_everybody_two_parents_that_no_single_failure_takes() {
+    // The second one carries other layers, or the same again: it is a stream like any other.
+    let mut model = Model::new(Options::default());
+    model.run(&Op::One(Fact::Node(ROOT, peer(40))));
+    let second = StreamId(STREAM.0 + 1);
+    model.run(&Op::One(Fact::Stream(second, ROOT, rates())));
+    let mut draw = Draw(5);
+    model.run(&Op::Many(
+        (1..=60)
+            .map(|id| Fact::Node(NodeId(id), draw.watcher()))
+            .collect(),
+    ));
+    let inner = |model: &Model, stream: StreamId| -> BTreeSet<NodeId> {
+        let edges = model.edges.iter().filter(|(key, _)| key.0 == stream);
+        edges
+            .map(|(_, parent)| *parent)
+            .filter(|parent| *parent != ROOT)
+            .collect()
+    };
+    let (one, two) = (inner(&model, STREAM), inner(&model, second));
+    assert!(!one.is_empty() && !two.is_empty());
+    assert!(one.is_disjoint(&two), "{one:?} {two:?}");
+    for id in (1..=60).map(NodeId) {
+        assert!(
+            model.edges.contains_key(&(STREAM, id)) && model.edges.contains_key(&(second, id)),
+            "{id:?}"
+        );
+    }
 }

@@ -324,13 +324,10 @@ impl Tree {
         (cap, nodes.get(node).rank(cap))
     }
 
-    /// Slots that all receivers together bring per thousand of them.
-    pub fn plenty(&self) -> u64 {
-        let slots: u64 = (0u64..)
-            .zip(self.caps)
-            .map(|(cap, count)| cap * u64::from(count))
-            .sum();
-        slots * 1000 / u64::from(self.receivers.max(1))
+    /// Slots that all receivers together bring.
+    pub fn slots(&self) -> u64 {
+        let classes = (0u64..).zip(self.caps);
+        classes.map(|(cap, count)| cap * u64::from(count)).sum()
     }
 
     /// Take newcomers in: relays and helpers stand by, receivers get places, the strongest first.

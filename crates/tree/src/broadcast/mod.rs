@@ -193,46 +193,60 @@ impl Broadcast {
 
     /// Give newcomers places in every tree, the strongest first.
     fn admit(&mut self, newcomers: &mut Vec<u32>) {
-        for &node in newcomers.iter() {
-            self.assign(node);
-        }
+        self.assign(newcomers);
         for stream in &mut self.streams {
             stream.tree.fill(&self.nodes, newcomers);
         }
         newcomers.clear();
     }
 
-    /// Give a node's uplink to the stream whose receivers bring least.
-    fn assign(&mut self, node: u32) {
-        let poorest = self
+    /// Give each of these nodes' uplinks to the stream whose receivers bring least.
+    fn assign(&mut self, nodes: &[u32]) {
+        let mut slots: Vec<u64> = self
             .streams
             .iter()
-            .min_by_key(|stream| stream.tree.plenty());
-        self.nodes.get_mut(node).fertile = poorest.map_or(NONE, |stream| stream.id.0);
+            .map(|stream| stream.tree.slots())
+            .collect();
+        for &node in nodes {
+            let facts = self.nodes.get(node);
+            for (stream, slots) in self.streams.iter().zip(&mut slots) {
+                if stream.id.0 == facts.fertile && stream.tree.knows(node) {
+                    *slots = slots.saturating_sub(u64::from(stream.tree.place(node).cap));
+                }
+            }
+            let poorest = (0..slots.len()).min_by_key(|&at| slots[at]);
+            let fertile = poorest.map_or(NONE, |at| {
+                let rate = self.streams[at].tree.rate;
+                slots[at] += u64::from(facts.slots(&self.nodes.options, rate, 0, self.nodes.now));
+                self.streams[at].id.0
+            });
+            self.nodes.get_mut(node).fertile = fertile;
+        }
     }
 
     /// The streams have changed: whoever feeds nobody goes to the stream that needs it most, and whoever served a stream
     /// that is gone to another.
     fn assign_again(&mut self) {
-        self.nodes.streams = self
-            .streams
-            .iter()
+        let streams = self.streams.iter();
+        self.nodes.streams = streams
             .map(|stream| (stream.id.0, stream.tree.root))
             .collect();
-        let indices: Vec<u32> = self.nodes.indices().collect();
-        for node in indices {
-            let fertile = self.nodes.get(node).fertile;
+        let idle = |node: &u32| {
+            let fertile = self.nodes.get(*node).fertile;
             let tree = self
                 .streams
                 .iter()
                 .find(|stream| stream.id.0 == fertile)
                 .map(|stream| &stream.tree);
-            let idle = tree.is_none_or(|tree| !tree.knows(node) || tree.place(node).used == 0);
-            if idle {
-                self.assign(node);
-            }
-            if idle
-                || self.nodes.get(node).is_relay()
+            tree.is_none_or(|tree| !tree.knows(*node) || tree.place(*node).used == 0)
+        };
+        let (free, busy): (Vec<u32>, Vec<u32>) = self.nodes.indices().partition(idle);
+        self.assign(&free);
+        for node in free {
+            self.reoffer(node);
+        }
+        for node in busy {
+            if self.nodes.get(node).is_relay()
                 || self.nodes.streams.iter().any(|(_, root)| *root == node)
             {
                 self.reoffer(node);
@@ -392,7 +406,7 @@ impl Broadcast {
             .collect();
         self.streams[at].tree.admit(&self.nodes, root, ROOT);
         let others: Vec<u32> = self.nodes.indices().filter(|&node| node != root).collect();
-        // It has no receivers yet and is therefore the poorest: whoever feeds nobody is asked.
+        // It has nobody yet and is therefore the poorest: of those who feed nobody some are asked.
         self.assign_again();
         self.streams[at].tree.fill(&self.nodes, &others);
     }
@@ -449,6 +463,7 @@ impl Broadcast {
         {
             return;
         }
+        self.nodes.get_mut(node).set_watches(watches);
         let (orphans, loss) = tree.depart(node, Reason::ParentLeft, true);
         tree.rehome(&self.nodes, loss, orphans);
         if watches {

@@ -81,6 +81,7 @@ impl Node {
             Kind::Native => NATIVE,
             Kind::Participant => 0,
         };
+        node.set_watches(facts.watches);
         node.set(facts);
         node
     }
@@ -91,9 +92,8 @@ impl Node {
             (facts.frailty.background, BACKGROUND),
             (facts.frailty.battery, BATTERY),
             (facts.frailty.metered, METERED),
-            (facts.watches, WATCHES),
         ];
-        self.bits &= RELAY | NATIVE;
+        self.bits &= RELAY | NATIVE | WATCHES;
         for (on, bit) in flags {
             self.bits |= if on { bit } else { 0 };
         }
@@ -127,7 +127,8 @@ impl Node {
             return fit;
         }
         let trusted = match options.helpers {
-            Helpers::Watchers | Helpers::Anyone => true,
+            Helpers::Watchers => self.watches(),
+            Helpers::Anyone => true,
             Helpers::Contacts => self.trust == Trust::Contact,
             Helpers::Room => self.trust >= Trust::Member,
         };
@@ -161,6 +162,10 @@ impl Node {
     /// Has it been here for a while? Whoever has stayed is likelier to stay on.
     pub fn is_settled(&self, now: Millis) -> bool {
         seconds(now) >= self.joined.saturating_add(SETTLED)
+    }
+
+    pub fn set_watches(&mut self, watches: bool) {
+        self.bits = self.bits & !WATCHES | if watches { WATCHES } else { 0 };
     }
 
     pub fn demote(&mut self, until: Millis) {
