@@ -71,6 +71,8 @@ bench: web ## Reproduce the published experiments; reports and pictures into tes
 	target/release/grove-lab star --link rtp,quic --receivers 16,50 --json test-results/star.json --svg test-results/star.svg
 	target/release/grove-lab forward --json test-results/forward.json --svg test-results/forward.svg
 	target/release/grove-lab faults --json test-results/faults.json --svg test-results/faults.svg
+	target/release/grove-lab plan --json test-results/plan.json --svg test-results/plan.svg
+	target/release/grove-lab plan --goals --viewers 100000 --json test-results/plan-goals.json
 	target/release/grove-lab hops --json test-results/hops.json --svg test-results/hops.svg
 
 deny: ## Licences, sources and banned crates.

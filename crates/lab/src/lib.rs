@@ -14,6 +14,7 @@ mod join_times;
 mod limit;
 mod narrow;
 mod native;
+mod plan;
 mod process;
 mod relay_call;
 pub mod report;
@@ -68,6 +69,8 @@ enum Scenario {
     /// A process of `forward` and `faults`.
     #[command(hide = true, subcommand)]
     ForwardPart(forward::Part),
+    /// Simulated broadcasts under churn: the planner beside those it is compared with, and beside what is possible.
+    Plan(plan::Options),
     /// Many small rooms at once: what the server uses under one processor and 512 MB.
     Rooms(rooms::Options),
 }
@@ -100,6 +103,7 @@ pub fn run() -> ExitCode {
         Scenario::Forward(options) => (options.common.clone(), forward::run(&options)),
         Scenario::Faults(options) => (options.common.clone(), forward::faults::run(&options)),
         Scenario::ForwardPart(part) => return exit(forward::run_part(&part)),
+        Scenario::Plan(options) => (options.common.clone(), plan::run(&options)),
         Scenario::Rooms(options) => (options.common.clone(), rooms::run(&options)),
     };
     exit(outcome.and_then(|(report, panels)| write(&common, &report, &panels)))

@@ -109,7 +109,10 @@ fn bars(
                 PANEL - BOTTOM - y,
                 COLOURS[s % COLOURS.len()]
             );
-            text(out, at + bar * 0.45, y - 4.0, "middle", &short(value));
+            // A bar that is much narrower than its figure goes without: its neighbours' would lie over it.
+            if bar >= 25.0 || series.len() == 1 {
+                text(out, at + bar * 0.45, y - 4.0, "middle", &short(value));
+            }
         }
     }
 }

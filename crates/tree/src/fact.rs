@@ -19,13 +19,55 @@ pub enum Policy {
 /// What a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Sends and receives streams of its own.
+    /// Sends and receives streams of its own: a browser.
     Participant,
+    /// The same as a program of its own: it hands packets on as they come, where a browser waits for a whole frame.
+    Native,
     /// Receives a stream only to hand it on; stands in a tree only while it is needed there.
     Relay,
 }
 
-/// A node as the planner sees it.
+/// Regions that a planner tells apart.
+pub const REGIONS: usize = 16;
+
+/// How a node can be reached, as far as anybody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Nat {
+    /// By everybody.
+    Open,
+    /// By everybody whose packets come from one port.
+    #[default]
+    Cone,
+    /// Only where the other side's port need not be known beforehand.
+    Symmetric,
+    /// Only over TCP, by a relay.
+    Blocked,
+}
+
+/// What the source of a stream is to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Trust {
+    /// Somebody who came along.
+    #[default]
+    Stranger,
+    /// A member of the room.
+    Member,
+    /// A contact of the source, or a device of its own.
+    Contact,
+}
+
+/// What speaks against leaning on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Frailty {
+    /// The page is not visible: its timers are slowed down.
+    pub background: bool,
+    /// It runs on its battery.
+    pub battery: bool,
+    /// Its owner pays by the byte.
+    pub metered: bool,
+}
+
+/// A node as the planner sees it. The fields behind `slots` count in broadcasts only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeFacts {
     /// What it is.
@@ -36,6 +78,36 @@ pub struct NodeFacts {
     pub forwards: bool,
     /// Edges it can carry in all, whatever their rate.
     pub slots: u16,
+    /// Where it stands, below [`REGIONS`]; more is read as 0.
+    pub region: u8,
+    /// How it can be reached.
+    pub nat: Nat,
+    /// What speaks against leaning on it.
+    pub frailty: Frailty,
+    /// What the source is to it.
+    pub trust: Trust,
+    /// What it has handed on, in percent of what it has received; 100 and more brings it nearer the root.
+    pub contribution: u8,
+    /// Does it receive every stream from the start? A willing node that does not watch may still be asked to help.
+    pub watches: bool,
+}
+
+impl Default for NodeFacts {
+    /// A participant that may forward but has nothing to forward with.
+    fn default() -> Self {
+        NodeFacts {
+            kind: Kind::Participant,
+            uplink: 0,
+            forwards: true,
+            slots: 0,
+            region: 0,
+            nat: Nat::default(),
+            frailty: Frailty::default(),
+            trust: Trust::default(),
+            contribution: 0,
+            watches: true,
+        }
+    }
 }
 
 /// A stream's rates, bit/s.
@@ -70,4 +142,8 @@ pub enum Fact {
     Ready(StreamId, NodeId, NodeId),
     /// The policy.
     Policy(Policy),
+    /// A node receives a stream from now on, or no longer. Broadcasts only.
+    Watches(StreamId, NodeId, bool),
+    /// A child says that its parent is lossy, late or alters what it hands on: (child, parent). Broadcasts only.
+    Blamed(NodeId, NodeId),
 }

@@ -8,18 +8,22 @@
 //! order holds what [`Plan::trees`] shows. [`Plan::poll_timeout`] names the time at which [`Plan::handle_timeout`] wants
 //! to be called. Rules, numbered invariants and what is to come: `docs/design/planner.md`.
 //!
-//! Costs: a fact re-derives the loads of the room, O(edges x level), and places only what has no parent; a room of
+//! [`broadcast::Broadcast`] answers the same question in the same words for one or few streams with up to millions of
+//! watchers: there a fact costs what the few nodes cost that it is about.
+//!
+//! Costs of a room: a fact re-derives the loads of the room, O(edges x level), and places only what has no parent; a room of
 //! 40 nodes that all send holds 1560 edges. Rebuilding from nothing happens on timeouts only, and only when somebody
 //! gets less than they want.
 #![forbid(unsafe_code)]
 
+pub mod broadcast;
 mod change;
 mod fact;
 mod layers;
 mod plan;
 
 pub use change::{Backup, BackupChange, Edge, EdgeChange, EdgeView, Reason, TreeView};
-pub use fact::{Fact, Kind, NodeFacts, Policy, Rates};
+pub use fact::{Fact, Frailty, Kind, Nat, NodeFacts, Policy, REGIONS, Rates, Trust};
 pub use layers::Layers;
 pub use plan::{AVOID_MS, DEPTH_CAP, EXTRA_LINKS, HOLD_MS, Plan, RETRY_MS};
 

@@ -393,6 +393,7 @@ fn person(uplink: u64) -> NodeFacts {
         uplink,
         forwards: true,
         slots: 64,
+        ..NodeFacts::default()
     }
 }
 

@@ -120,6 +120,7 @@ fn small(nodes: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Vec<No
             uplink: copies * 32_000,
             forwards,
             slots,
+            ..NodeFacts::default()
         });
     prop::collection::vec(facts, nodes)
 }
@@ -183,8 +184,7 @@ proptest! {
             kind: Kind::Relay,
             uplink: copies * 32_000,
             forwards: true,
-            slots,
-        });
+            slots, ..NodeFacts::default() });
         let nodes: Vec<NodeFacts> = nodes.into_iter().chain(relays).collect();
         let bars: Vec<(u32, u32)> = bars.into_iter().filter(|bar| bar.0.max(bar.1) < nodes.len() as u32).collect();
         let mut shadow = build(policy, &nodes, &bars, &[0], late);
@@ -229,7 +229,7 @@ proptest! {
         let mut shadow = Shadow::new(policy);
         for id in 0..count {
             let uplink = u64::from(count - 1) * 532_000;
-            shadow.fact(Fact::Node(NodeId(id), NodeFacts { kind: Kind::Participant, uplink, forwards: true, slots: 64 }));
+            shadow.fact(Fact::Node(NodeId(id), NodeFacts { kind: Kind::Participant, uplink, forwards: true, slots: 64, ..NodeFacts::default() }));
             shadow.fact(Fact::Stream(StreamId(id), NodeId(id), RATES));
         }
         for ((id, child), edge) in &shadow.edges {
@@ -246,6 +246,7 @@ fn the_search_knows_a_room_that_must_leave_one_out() {
         uplink: 32_000,
         forwards: true,
         slots: 9,
+        ..NodeFacts::default()
     };
     let shadow = build(Policy::Mesh, &[poor, poor, poor], &[], &[0], false);
     assert_eq!(fewest(&shadow, DEPTH_CAP), (1, 0));

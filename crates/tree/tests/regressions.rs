@@ -18,6 +18,7 @@ fn copies(id: u32, copies: u64, forwards: bool) -> Fact {
             uplink: copies * 32_000,
             forwards,
             slots: 9,
+            ..NodeFacts::default()
         },
     )
 }
@@ -79,6 +80,7 @@ fn a_strong_node_out_of_slots_sends_its_own_stream_first() {
                 uplink,
                 forwards: true,
                 slots: 64,
+                ..NodeFacts::default()
             },
         ));
     }
@@ -106,6 +108,7 @@ fn relay(id: u32, copies: u64, slots: u16) -> Fact {
             uplink: copies * 32_000,
             forwards: true,
             slots,
+            ..NodeFacts::default()
         },
     )
 }

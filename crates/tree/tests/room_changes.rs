@@ -22,6 +22,7 @@ fn node(id: u32, uplink: u64, forwards: bool) -> Fact {
             uplink,
             forwards,
             slots: 200,
+            ..NodeFacts::default()
         },
     )
 }
@@ -34,6 +35,7 @@ fn relay() -> Fact {
             uplink: 1 << 40,
             forwards: true,
             slots: 10_000,
+            ..NodeFacts::default()
         },
     )
 }

@@ -27,6 +27,7 @@ fn facts(kind: Kind, uplink: u64) -> NodeFacts {
         uplink,
         forwards: true,
         slots: if kind == Kind::Relay { 10_000 } else { 64 },
+        ..NodeFacts::default()
     }
 }
 

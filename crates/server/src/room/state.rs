@@ -468,6 +468,7 @@ impl Room {
                 uplink: member.uplink,
                 forwards: capabilities.forward && !member.willing.refuses() && !member.spared,
                 slots: self.settings.slots,
+                ..NodeFacts::default()
             };
             self.fact(Fact::Node(wiring::node_id(node), facts), now);
         }

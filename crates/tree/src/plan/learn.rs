@@ -95,6 +95,7 @@ impl Plan {
                 room.policy = policy;
                 changed.then_some(Cause::Policy)
             }
+            Fact::Watches(..) | Fact::Blamed(..) => None,
         }
     }
 

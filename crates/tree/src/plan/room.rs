@@ -203,7 +203,7 @@ impl Room {
     pub fn receivers<'a>(&'a self, stream: &'a Stream) -> impl Iterator<Item = NodeId> + 'a {
         self.nodes
             .iter()
-            .filter(move |&(&id, node)| id != stream.root && node.facts.kind == Kind::Participant)
+            .filter(move |&(&id, node)| id != stream.root && node.facts.kind != Kind::Relay)
             .map(|(&id, _)| id)
     }
 
@@ -308,7 +308,7 @@ impl Room {
             self.receivers(stream).map(bill).sum::<u64>()
         });
         let uplinks = self.nodes.values();
-        let uplinks = uplinks.filter(|node| node.facts.kind == Kind::Participant);
+        let uplinks = uplinks.filter(|node| node.facts.kind != Kind::Relay);
         self.policy == Policy::Auto
             && copies.sum::<u64>() > uplinks.map(|node| node.budget).fold(0, u64::saturating_add)
     }

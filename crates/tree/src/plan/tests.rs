@@ -21,6 +21,7 @@ fn strong(id: u32, uplink: u64) -> Fact {
             uplink,
             forwards: true,
             slots: 64,
+            ..NodeFacts::default()
         },
     )
 }
@@ -294,6 +295,7 @@ fn layers_go_before_sound_and_sound_before_people() {
                 uplink,
                 forwards: true,
                 slots: 64,
+                ..NodeFacts::default()
             },
         )
     };
@@ -330,6 +332,7 @@ fn a_layer_that_capacity_took_comes_back_after_a_while_and_not_for_a_little() {
                 uplink,
                 forwards: true,
                 slots: 64,
+                ..NodeFacts::default()
             },
         )
     };
@@ -360,6 +363,7 @@ fn a_report_that_stands_still_is_believed_however_small_the_gain() {
                 uplink,
                 forwards: true,
                 slots: 64,
+                ..NodeFacts::default()
             },
         )
     };
@@ -498,6 +502,7 @@ fn nobody_is_served_by_nodes_without_uplink_and_one_strong_node_serves_all() {
         uplink: 500_000_000,
         forwards: true,
         slots: 200,
+        ..NodeFacts::default()
     };
     let mut facts: Vec<Fact> = (1..=12).map(|id| node(id, 1)).collect();
     facts.push(Fact::Node(NodeId(7), strong));
@@ -559,6 +564,7 @@ fn a_tenth_of_noise_on_every_uplink_soon_changes_nothing_any_more() {
                 uplink,
                 forwards: true,
                 slots: 64,
+                ..NodeFacts::default()
             },
         )
     };

@@ -391,7 +391,7 @@ impl Shadow {
                 }
             }
             Fact::Policy(policy) => self.policy = policy,
-            Fact::LinkLost(..) => {}
+            Fact::LinkLost(..) | Fact::Watches(..) | Fact::Blamed(..) => {}
         }
         // Who is gone needs no entry to stop waiting.
         let (nodes, streams) = (&self.nodes, &self.streams);

@@ -47,6 +47,7 @@ pub fn facts() -> impl Strategy<Value = NodeFacts> {
         uplink,
         forwards,
         slots,
+        ..NodeFacts::default()
     })
 }
 
@@ -87,6 +88,7 @@ pub fn relay_facts() -> impl Strategy<Value = NodeFacts> {
         uplink,
         forwards,
         slots,
+        ..NodeFacts::default()
     })
 }
 

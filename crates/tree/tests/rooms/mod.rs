@@ -66,6 +66,7 @@ pub fn settled(uplinks: &[u64], relay: bool) -> Plan {
         uplink,
         forwards: true,
         slots: 5_000,
+        ..NodeFacts::default()
     };
     if relay {
         plan.handle(Fact::Node(RELAY, facts(Kind::Relay, 1 << 40)), 0);

@@ -120,6 +120,7 @@ impl Room {
             uplink: settings.egress,
             forwards: true,
             slots: settings.slots,
+            ..NodeFacts::default()
         };
         self.fact(Fact::Node(wiring::node_id(RELAY), facts), now);
     }

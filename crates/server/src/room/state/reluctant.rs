@@ -79,6 +79,7 @@ impl Room {
             uplink: member.uplink,
             forwards: false,
             slots: self.settings.slots,
+            ..NodeFacts::default()
         };
         let mut without = self.plan.clone();
         without.handle(Fact::Node(wiring::node_id(node), facts), now);

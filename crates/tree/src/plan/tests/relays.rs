@@ -12,6 +12,7 @@ fn relay_of(id: u32, uplink: u64, slots: u16) -> Fact {
             uplink,
             forwards: true,
             slots,
+            ..NodeFacts::default()
         },
     )
 }
@@ -29,6 +30,7 @@ fn leaf(id: u32, copies: u64) -> Fact {
             uplink: copies * 1_032_000,
             forwards: false,
             slots: 64,
+            ..NodeFacts::default()
         },
     )
 }
@@ -149,6 +151,7 @@ fn a_mesh_uses_the_relay_for_a_barred_pair_and_for_a_full_root_only() {
                 uplink: 9_000_000,
                 forwards: true,
                 slots,
+                ..NodeFacts::default()
             },
         )
     };
