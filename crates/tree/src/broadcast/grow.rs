@@ -236,7 +236,13 @@ impl Tree {
 
     /// Free slots that a level keeps for orphans.
     pub fn kept(&self, level: u8) -> u32 {
-        self.population[usize::from(level) + 1] / KEPT
+        let below = self.population[usize::from(level) + 1];
+        // Near the root few go, and every slot there is worth a whole subtree.
+        if below < self.receivers / 16 {
+            0
+        } else {
+            below / KEPT
+        }
     }
 
     /// Levels above `below` that have more free slots than that.
@@ -390,7 +396,8 @@ impl Tree {
             .strong_target(nodes)
             .min(caps[usize::from(self.strength)]);
         caps[usize::from(self.strength)] -= strong;
-        caps[0] += strong;
+        // And some slots are kept free on full levels.
+        caps[0] += strong + self.receivers / (2 * KEPT);
         let wanted = super::bound::root_slots(&caps, self.depth);
         let slots = u64::from(self.place(self.root).cap);
         // The first relay takes a slot of the root's itself.

@@ -293,9 +293,13 @@ impl Tree {
             single.push(orphan);
         }
         single.sort_by_key(|&orphan| std::cmp::Reverse(self.place(orphan).rank));
+        let within = (1u32 << self.depth) - 1;
         for orphan in single {
             if self.place(orphan).is(RELAY) {
                 self.shelve(orphan);
+            } else if let Some(parent) = self.free_slot(nodes, orphan, within, Look::Up, false) {
+                // One edge; whether it should stand higher is for later.
+                self.link(parent, orphan);
             } else {
                 self.settle(nodes, orphan);
             }
