@@ -318,6 +318,7 @@ mod tests {
 
     use super::*;
     use crate::command::{Layers, Stream};
+    use crate::overload::Shedding;
     use crate::relay::{Incoming, Outgoing};
     use crate::testing;
 
@@ -392,8 +393,8 @@ mod tests {
             }
         }
 
-        /// Sends 10 kB of picture, every tenth a key frame.
-        async fn send(&mut self) {
+        /// Sends a picture, every tenth a key frame.
+        async fn send(&mut self, bytes: usize) {
             let number = self.pictures;
             self.pictures += 1;
             let header = if number.is_multiple_of(10) {
@@ -402,7 +403,7 @@ mod tests {
                 testing::delta(number, 1, 1)
             };
             let mut sealed = header.encode().expect("a header").to_vec();
-            sealed.resize(10_000, 0);
+            sealed.resize(bytes, 0);
             let frame = Incoming::Frame(sealed.into());
             self.ends[0].incoming.send(frame).await.expect("open");
         }
@@ -438,7 +439,7 @@ mod tests {
                     before = feeds.each_ref().map(|feed| feed.came);
                 }
                 for feed in feeds.iter_mut().take(sending) {
-                    feed.send().await;
+                    feed.send(10_000).await;
                 }
                 tokio::time::sleep(Duration::from_millis(3)).await;
                 feeds.iter_mut().for_each(Feed::take);
@@ -464,6 +465,32 @@ mod tests {
             "{one:?} {cap}"
         );
         assert_eq!(one[1], 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shards_shed_when_together_they_send_nearly_what_they_may() {
+        let settings = Settings {
+            egress_bps: 16_000_000,
+            ..Settings::default()
+        };
+        let (handle, seats, _events) = seats(settings, None, 2);
+        for (seat, inbox) in seats {
+            tokio::spawn(Driver::new(seat).run(inbox));
+        }
+        let mut feeds = [Feed::new(&handle, 1).await, Feed::new(&handle, 2).await];
+        // Of what they may send in all: 0.85, and 0.93.
+        for (bytes, sheds) in [(8_500, false), (9_300, true)] {
+            for _ in 0..400 {
+                for feed in &mut feeds {
+                    feed.send(bytes).await;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                feeds.iter_mut().for_each(Feed::take);
+            }
+            let shed = handle.shards().map(|stats| stats.shedding);
+            let shed: Vec<_> = shed.map(|what| what > Shedding::Nothing).collect();
+            assert_eq!(shed, [sheds; 2], "{bytes}");
+        }
     }
 
     #[tokio::test]
