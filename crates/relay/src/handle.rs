@@ -30,7 +30,8 @@ pub const MOST_THREADS: usize = MOST_SHARDS;
 /// Loads that differ by less are the same: then the number of rooms decides, since a room that was just entered is no load yet.
 const LOAD_STEP_PERMILLE: u32 = 100;
 
-/// Gives orders to a relay that runs. Cheap to clone; the relay stops when the last is dropped, which waits for its threads.
+/// Gives orders to a relay that runs. Cheap to clone; the relay stops when the last is dropped, which waits for its threads: not
+/// to be done under a lock.
 #[derive(Debug, Clone)]
 pub struct Handle {
     shards: Arc<Shards>,
@@ -213,10 +214,7 @@ pub fn spawn(
 }
 
 /// Runs a relay in threads of its own, each of which takes some of the rooms: so many ([`MOST_THREADS`] at most), but no more
-/// than the port was bound for. Otherwise as [`spawn`].
-///
-/// # Panics
-/// When the system gives no thread.
+/// than the port was bound for. Otherwise as [`spawn`]. Where the system gives not all of them the relay ends at once.
 pub fn spawn_threads(
     settings: Settings,
     udp: Option<Arc<Udp>>,
@@ -229,8 +227,9 @@ pub fn spawn_threads(
         .map(|(seat, _)| seat.messages.clone())
         .collect();
     let start = |(seat, inbox): (Seat, _)| {
+        // Dropped with the rest where there is no thread: so the others end, too.
         let end = End(Arc::clone(&all));
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name(format!("grove-relay-{}", seat.shard))
             .spawn(move || {
                 let _end = end;
@@ -239,10 +238,12 @@ pub fn spawn_threads(
                     .build()
                     .expect("the system gives what a runtime needs");
                 runtime.block_on(async { Driver::new(seat).run(inbox).await });
-            })
-            .expect("the system gives a thread")
+            });
+        // Said where a thread that panics says it.
+        let thread = thread.inspect_err(|error| eprintln!("no thread for the relay: {error}"));
+        thread.ok()
     };
-    let threads = seats.into_iter().map(start).collect();
+    let threads = seats.into_iter().filter_map(start).collect();
     if let Some(shards) = Arc::get_mut(&mut handle.shards) {
         shards.threads = threads;
     }
