@@ -63,10 +63,12 @@ impl Drop for Shards {
 }
 
 /// Where rooms are, and whose tokens are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Directory {
     rooms: HashMap<Room, Place>,
     tokens: HashMap<Token, Room>,
+    /// How many rooms each shard has.
+    counts: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -76,23 +78,24 @@ struct Place {
 }
 
 impl Directory {
+    /// Of so many shards.
+    fn new(shards: usize) -> Self {
+        Self {
+            rooms: HashMap::new(),
+            tokens: HashMap::new(),
+            counts: vec![0; shards],
+        }
+    }
+
     /// Which shard an order is for; `fresh` says where a room goes that is nowhere yet, given how many rooms each shard has.
-    fn note(
-        &mut self,
-        command: &Command,
-        shards: usize,
-        fresh: impl FnOnce(&[usize]) -> usize,
-    ) -> usize {
+    fn note(&mut self, command: &Command, fresh: impl FnOnce(&[usize]) -> usize) -> usize {
         let room = command.room();
         if matches!(command, Command::Enter { .. }) && !self.rooms.contains_key(&room) {
-            let mut rooms = vec![0; shards];
-            for place in self.rooms.values() {
-                if let Some(count) = rooms.get_mut(place.shard) {
-                    *count += 1;
-                }
-            }
             let tokens = BTreeMap::new();
-            let shard = fresh(&rooms);
+            let shard = fresh(&self.counts);
+            if let Some(count) = self.counts.get_mut(shard) {
+                *count += 1;
+            }
             self.rooms.insert(room, Place { shard, tokens });
         }
         // Of a room that is not there any shard knows nothing.
@@ -111,6 +114,9 @@ impl Directory {
             Command::Unlink { peer, .. } => place.tokens.remove(&peer),
             Command::Leave { .. } => {
                 let place = self.rooms.remove(&room);
+                if let Some(count) = self.counts.get_mut(shard) {
+                    *count -= 1;
+                }
                 for token in place
                     .into_iter()
                     .flat_map(|place| place.tokens.into_values())
@@ -146,7 +152,7 @@ impl Handle {
         let mut directory = self.directory();
         let shards = &self.shards.all;
         let shard = if shards.len() > 1 {
-            directory.note(&command, shards.len(), |rooms| self.least_loaded(rooms))
+            directory.note(&command, |rooms| self.least_loaded(rooms))
         } else {
             0
         };
@@ -291,9 +297,10 @@ fn seats(
         all.push(Shard { messages, stats });
         seats.push((seat, inbox));
     }
+    let count = all.len();
     let shards = Shards {
         all,
-        directory: Mutex::default(),
+        directory: Mutex::new(Directory::new(count)),
         threads: Vec::new(),
     };
     let handle = Handle {
@@ -332,22 +339,23 @@ mod tests {
 
     #[test]
     fn a_room_stays_where_it_is_until_it_is_left_and_its_tokens_with_it() {
-        let mut directory = Directory::default();
+        let mut directory = Directory::new(3);
         let enter = |room| Command::Enter { room, node: 9 };
-        let note = |directory: &mut Directory, command| directory.note(&command, 3, |_| 2);
+        let note = |directory: &mut Directory, command| directory.note(&command, |_| 2);
         assert_eq!(note(&mut directory, link(ROOM, 1, 1)), 0);
         assert_eq!(directory.holder(Token([1; 16])), None);
         assert_eq!(note(&mut directory, enter(ROOM)), 2);
-        assert_eq!(directory.note(&enter(ROOM), 3, |_| 1), 2);
+        assert_eq!(directory.note(&enter(ROOM), |_| 1), 2);
         for token in [1, 2] {
             assert_eq!(note(&mut directory, link(ROOM, 1, token)), 2);
         }
-        assert_eq!(directory.note(&enter(6), 3, |rooms| rooms[2]), 1);
+        assert_eq!(directory.note(&enter(6), |rooms| rooms[2]), 1);
         let holders = |directory: &Directory| [1, 2].map(|n| directory.holder(Token([n; 16])));
         assert_eq!(holders(&directory), [None, Some(2)]);
         assert_eq!(note(&mut directory, Command::Leave { room: ROOM }), 2);
         assert_eq!(holders(&directory), [None, None]);
         assert_eq!((directory.rooms.len(), directory.tokens.len()), (1, 0));
+        assert_eq!(directory.counts, [0, 1, 0]);
         assert_eq!(note(&mut directory, link(ROOM, 1, 1)), 0);
     }
 
@@ -505,13 +513,13 @@ mod tests {
 
     #[test]
     fn a_token_that_another_room_has_taken_over_is_not_voided_by_the_first() {
-        let mut directory = Directory::default();
+        let mut directory = Directory::new(2);
         for room in [5, 6] {
             let enter = Command::Enter { room, node: 9 };
-            directory.note(&enter, 2, |rooms| rooms[0]);
-            directory.note(&link(room, 1, 1), 2, |_| 0);
+            directory.note(&enter, |rooms| rooms[0]);
+            directory.note(&link(room, 1, 1), |_| 0);
         }
-        directory.note(&Command::Unlink { room: 5, peer: 1 }, 2, |_| 0);
+        directory.note(&Command::Unlink { room: 5, peer: 1 }, |_| 0);
         assert_eq!(directory.holder(Token([1; 16])), Some(1));
     }
 }
