@@ -3,7 +3,7 @@
 //! A shard's core knows its own part only and is told what that is. A link is reserved before it is opened and given back when
 //! it has closed, so all shards together never have more. Of the egress each shard may have what the others did not use in
 //! the last [`LOOK`], and an equal share at least: whoever is alone has all, and when another begins to send, both are
-//! within the cap one look later, which is as long as a core's own bucket evens out.
+//! within the cap one look later, which is as long as a core's own bucket evens out. What is shed is decided by what all send.
 //!
 //! Cost: two atomic stores a step; ten times a second, while it has something to do, a shard reads one number of each other.
 
@@ -85,6 +85,9 @@ pub(crate) struct Egress {
     looked_at: Micros,
     /// What the others had sent then.
     others: u64,
+    measured_at: Micros,
+    /// What all had sent then.
+    all: u64,
 }
 
 impl Egress {
@@ -94,7 +97,24 @@ impl Egress {
             shard,
             looked_at: 0,
             others: 0,
+            measured_at: 0,
+            all: 0,
         }
+    }
+
+    /// What all shards together have sent since the last call, as a share of what may be: so they shed before that bound blows,
+    /// and give back no more than fits below it. To be called once a second; a shard that is alone measures it itself.
+    pub(crate) fn load(&mut self, now: Micros) -> f64 {
+        let parts = &self.bounds.parts;
+        let passed = now.saturating_sub(self.measured_at);
+        if parts.len() < 2 || passed == 0 {
+            return 0.0;
+        }
+        let all = parts.iter().map(|part| part.sent.load(Ordering::Relaxed));
+        let all = all.sum::<u64>();
+        let bps = all.saturating_sub(self.all) as f64 * 8.0 * 1e6 / passed as f64;
+        (self.measured_at, self.all) = (now, all);
+        bps / self.bounds.settings.egress_bps.max(1) as f64
     }
 
     /// To be called after each step: tells what was sent, and the core what may be.

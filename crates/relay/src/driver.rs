@@ -370,13 +370,15 @@ impl Driver {
         }
     }
 
-    /// Tells the relay which share of its time the task has worked. Being kept from working counts: what comes waits as long.
+    /// Tells the relay which share of its time the task has worked, or of the egress all shards have used. Being kept from working
+    /// counts: what comes waits as long.
     fn tell_load(&mut self, done: Instant) {
         let all = (done - self.told_at).max(Duration::from_micros(1));
         let busy = self.busy.as_secs_f64() / all.as_secs_f64();
         (self.told_at, self.busy) = (done, Duration::ZERO);
         let now = self.now();
-        self.guarded(|driver| driver.relay.handle_load(busy, now));
+        let load = busy.max(self.egress.load(now));
+        self.guarded(|driver| driver.relay.handle_load(load, now));
     }
 
     fn now(&self) -> Micros {

@@ -30,7 +30,8 @@ pub const MOST_THREADS: usize = MOST_SHARDS;
 /// Loads that differ by less are the same: then the number of rooms decides, since a room that was just entered is no load yet.
 const LOAD_STEP_PERMILLE: u32 = 100;
 
-/// Gives orders to a relay that runs. Cheap to clone; the relay stops when the last is dropped, which waits for its threads.
+/// Gives orders to a relay that runs. Cheap to clone; the relay stops when the last is dropped, which waits for its threads: not
+/// to be done under a lock.
 #[derive(Debug, Clone)]
 pub struct Handle {
     shards: Arc<Shards>,
@@ -62,10 +63,12 @@ impl Drop for Shards {
 }
 
 /// Where rooms are, and whose tokens are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Directory {
     rooms: HashMap<Room, Place>,
     tokens: HashMap<Token, Room>,
+    /// How many rooms each shard has.
+    counts: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -75,23 +78,24 @@ struct Place {
 }
 
 impl Directory {
+    /// Of so many shards.
+    fn new(shards: usize) -> Self {
+        Self {
+            rooms: HashMap::new(),
+            tokens: HashMap::new(),
+            counts: vec![0; shards],
+        }
+    }
+
     /// Which shard an order is for; `fresh` says where a room goes that is nowhere yet, given how many rooms each shard has.
-    fn note(
-        &mut self,
-        command: &Command,
-        shards: usize,
-        fresh: impl FnOnce(&[usize]) -> usize,
-    ) -> usize {
+    fn note(&mut self, command: &Command, fresh: impl FnOnce(&[usize]) -> usize) -> usize {
         let room = command.room();
         if matches!(command, Command::Enter { .. }) && !self.rooms.contains_key(&room) {
-            let mut rooms = vec![0; shards];
-            for place in self.rooms.values() {
-                if let Some(count) = rooms.get_mut(place.shard) {
-                    *count += 1;
-                }
-            }
             let tokens = BTreeMap::new();
-            let shard = fresh(&rooms);
+            let shard = fresh(&self.counts);
+            if let Some(count) = self.counts.get_mut(shard) {
+                *count += 1;
+            }
             self.rooms.insert(room, Place { shard, tokens });
         }
         // Of a room that is not there any shard knows nothing.
@@ -110,6 +114,9 @@ impl Directory {
             Command::Unlink { peer, .. } => place.tokens.remove(&peer),
             Command::Leave { .. } => {
                 let place = self.rooms.remove(&room);
+                if let Some(count) = self.counts.get_mut(shard) {
+                    *count -= 1;
+                }
                 for token in place
                     .into_iter()
                     .flat_map(|place| place.tokens.into_values())
@@ -145,7 +152,7 @@ impl Handle {
         let mut directory = self.directory();
         let shards = &self.shards.all;
         let shard = if shards.len() > 1 {
-            directory.note(&command, shards.len(), |rooms| self.least_loaded(rooms))
+            directory.note(&command, |rooms| self.least_loaded(rooms))
         } else {
             0
         };
@@ -213,10 +220,7 @@ pub fn spawn(
 }
 
 /// Runs a relay in threads of its own, each of which takes some of the rooms: so many ([`MOST_THREADS`] at most), but no more
-/// than the port was bound for. Otherwise as [`spawn`].
-///
-/// # Panics
-/// When the system gives no thread.
+/// than the port was bound for. Otherwise as [`spawn`]. Where the system gives not all of them the relay ends at once.
 pub fn spawn_threads(
     settings: Settings,
     udp: Option<Arc<Udp>>,
@@ -229,8 +233,9 @@ pub fn spawn_threads(
         .map(|(seat, _)| seat.messages.clone())
         .collect();
     let start = |(seat, inbox): (Seat, _)| {
+        // Dropped with the rest where there is no thread: so the others end, too.
         let end = End(Arc::clone(&all));
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name(format!("grove-relay-{}", seat.shard))
             .spawn(move || {
                 let _end = end;
@@ -239,10 +244,12 @@ pub fn spawn_threads(
                     .build()
                     .expect("the system gives what a runtime needs");
                 runtime.block_on(async { Driver::new(seat).run(inbox).await });
-            })
-            .expect("the system gives a thread")
+            });
+        // Said where a thread that panics says it.
+        let thread = thread.inspect_err(|error| eprintln!("no thread for the relay: {error}"));
+        thread.ok()
     };
-    let threads = seats.into_iter().map(start).collect();
+    let threads = seats.into_iter().filter_map(start).collect();
     if let Some(shards) = Arc::get_mut(&mut handle.shards) {
         shards.threads = threads;
     }
@@ -290,9 +297,10 @@ fn seats(
         all.push(Shard { messages, stats });
         seats.push((seat, inbox));
     }
+    let count = all.len();
     let shards = Shards {
         all,
-        directory: Mutex::default(),
+        directory: Mutex::new(Directory::new(count)),
         threads: Vec::new(),
     };
     let handle = Handle {
@@ -318,6 +326,7 @@ mod tests {
 
     use super::*;
     use crate::command::{Layers, Stream};
+    use crate::overload::Shedding;
     use crate::relay::{Incoming, Outgoing};
     use crate::testing;
 
@@ -330,22 +339,23 @@ mod tests {
 
     #[test]
     fn a_room_stays_where_it_is_until_it_is_left_and_its_tokens_with_it() {
-        let mut directory = Directory::default();
+        let mut directory = Directory::new(3);
         let enter = |room| Command::Enter { room, node: 9 };
-        let note = |directory: &mut Directory, command| directory.note(&command, 3, |_| 2);
+        let note = |directory: &mut Directory, command| directory.note(&command, |_| 2);
         assert_eq!(note(&mut directory, link(ROOM, 1, 1)), 0);
         assert_eq!(directory.holder(Token([1; 16])), None);
         assert_eq!(note(&mut directory, enter(ROOM)), 2);
-        assert_eq!(directory.note(&enter(ROOM), 3, |_| 1), 2);
+        assert_eq!(directory.note(&enter(ROOM), |_| 1), 2);
         for token in [1, 2] {
             assert_eq!(note(&mut directory, link(ROOM, 1, token)), 2);
         }
-        assert_eq!(directory.note(&enter(6), 3, |rooms| rooms[2]), 1);
+        assert_eq!(directory.note(&enter(6), |rooms| rooms[2]), 1);
         let holders = |directory: &Directory| [1, 2].map(|n| directory.holder(Token([n; 16])));
         assert_eq!(holders(&directory), [None, Some(2)]);
         assert_eq!(note(&mut directory, Command::Leave { room: ROOM }), 2);
         assert_eq!(holders(&directory), [None, None]);
         assert_eq!((directory.rooms.len(), directory.tokens.len()), (1, 0));
+        assert_eq!(directory.counts, [0, 1, 0]);
         assert_eq!(note(&mut directory, link(ROOM, 1, 1)), 0);
     }
 
@@ -392,8 +402,8 @@ mod tests {
             }
         }
 
-        /// Sends 10 kB of picture, every tenth a key frame.
-        async fn send(&mut self) {
+        /// Sends a picture, every tenth a key frame.
+        async fn send(&mut self, bytes: usize) {
             let number = self.pictures;
             self.pictures += 1;
             let header = if number.is_multiple_of(10) {
@@ -402,7 +412,7 @@ mod tests {
                 testing::delta(number, 1, 1)
             };
             let mut sealed = header.encode().expect("a header").to_vec();
-            sealed.resize(10_000, 0);
+            sealed.resize(bytes, 0);
             let frame = Incoming::Frame(sealed.into());
             self.ends[0].incoming.send(frame).await.expect("open");
         }
@@ -438,7 +448,7 @@ mod tests {
                     before = feeds.each_ref().map(|feed| feed.came);
                 }
                 for feed in feeds.iter_mut().take(sending) {
-                    feed.send().await;
+                    feed.send(10_000).await;
                 }
                 tokio::time::sleep(Duration::from_millis(3)).await;
                 feeds.iter_mut().for_each(Feed::take);
@@ -466,6 +476,32 @@ mod tests {
         assert_eq!(one[1], 0);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn shards_shed_when_together_they_send_nearly_what_they_may() {
+        let settings = Settings {
+            egress_bps: 16_000_000,
+            ..Settings::default()
+        };
+        let (handle, seats, _events) = seats(settings, None, 2);
+        for (seat, inbox) in seats {
+            tokio::spawn(Driver::new(seat).run(inbox));
+        }
+        let mut feeds = [Feed::new(&handle, 1).await, Feed::new(&handle, 2).await];
+        // Of what they may send in all: 0.85, and 0.93.
+        for (bytes, sheds) in [(8_500, false), (9_300, true)] {
+            for _ in 0..400 {
+                for feed in &mut feeds {
+                    feed.send(bytes).await;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                feeds.iter_mut().for_each(Feed::take);
+            }
+            let shed = handle.shards().map(|stats| stats.shedding);
+            let shed: Vec<_> = shed.map(|what| what > Shedding::Nothing).collect();
+            assert_eq!(shed, [sheds; 2], "{bytes}");
+        }
+    }
+
     #[tokio::test]
     async fn where_one_shard_ends_all_do_and_so_do_the_events() {
         let (handle, mut events) = spawn_threads(Settings::default(), None, 3);
@@ -477,13 +513,13 @@ mod tests {
 
     #[test]
     fn a_token_that_another_room_has_taken_over_is_not_voided_by_the_first() {
-        let mut directory = Directory::default();
+        let mut directory = Directory::new(2);
         for room in [5, 6] {
             let enter = Command::Enter { room, node: 9 };
-            directory.note(&enter, 2, |rooms| rooms[0]);
-            directory.note(&link(room, 1, 1), 2, |_| 0);
+            directory.note(&enter, |rooms| rooms[0]);
+            directory.note(&link(room, 1, 1), |_| 0);
         }
-        directory.note(&Command::Unlink { room: 5, peer: 1 }, 2, |_| 0);
+        directory.note(&Command::Unlink { room: 5, peer: 1 }, |_| 0);
         assert_eq!(directory.holder(Token([1; 16])), Some(1));
     }
 }

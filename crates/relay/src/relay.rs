@@ -396,7 +396,8 @@ impl Relay {
     }
 
     /// Takes the share of its time (0..=1) in which whoever drives the relay was busy over the last second, and sheds or
-    /// gives back: to be called once a second. What leaves in all is measured here.
+    /// gives back: to be called once a second. What leaves here is measured here; of a relay with other parts the share of the
+    /// egress that all use may be the larger one.
     pub fn handle_load(&mut self, busy: f64, now: Micros) {
         let common = &mut self.common;
         let sent = common.sent.bps(now) as f64;

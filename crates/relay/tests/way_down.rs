@@ -352,3 +352,25 @@ fn where_nothing_else_leaves_a_sign_of_life_does_each_tenth_of_a_second_and_take
     assert!(!egress.send(&header, sealed, now), "it need not wait");
     assert_eq!(signs(run(&mut egress, &mut now, 250)).len(), 2);
 }
+
+#[test]
+fn a_picture_that_leaves_slowly_is_no_sign_of_life_before_its_last_packet() {
+    let (mut egress, mut now) = (egress(300_000, 1), 0);
+    let (header, sealed) = picture(1, 0, 75_000);
+    egress.send(&header, sealed, now);
+    let left = run(&mut egress, &mut now, 1_500);
+    let pieces = left.iter().filter(|(_, packet)| ssrc(packet) == PICTURES);
+    let last = pieces.map(|(at, _)| *at).max().expect("it left");
+    assert!(last > 400 * MS, "{last}");
+    // What a page hears of: sound, or what is in a slot of it, and whole pictures.
+    let heard = left.iter().filter(|(_, packet)| {
+        let whole = ssrc(packet) == PICTURES && packet[1] & 0x80 != 0;
+        packet[1] & 0x7f == 111 || whole
+    });
+    let mut before = 0;
+    for (at, _) in heard {
+        assert!(at - before <= 110 * MS, "{before} {at}");
+        before = *at;
+    }
+    assert!(before >= 1_400 * MS, "{before}");
+}

@@ -208,20 +208,24 @@ impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
         let Checked::Counts(gone) = known.addresses.check(way, check, now) else {
             return Route::Drop;
         };
-        if owner != Some(session) {
-            let claim = self.claims.take(source, self.shard, now);
-            let Some(claim) = claim else {
-                // Another shard has just heard from it.
-                known.addresses.lose(source);
-                return Route::Drop;
-            };
-            known.addresses.claimed(source, Arc::clone(&claim));
-            self.by_address.insert(source, Owner { session, claim });
+        let claim = (owner != Some(session)).then(|| self.claims.take(source, self.shard, now));
+        match &claim {
+            // Another shard has just heard from it.
+            Some(None) => known.addresses.lose(source),
+            Some(Some(claim)) => known.addresses.claimed(source, Arc::clone(claim)),
+            None => {}
         }
-        if let Some(gone) = gone
-            && self.owner(gone) == Some(session)
-        {
-            self.forget(gone);
+        // Whatever came of the claim: these the session does not know any more.
+        let lost = matches!(claim, Some(None)).then_some(source);
+        for address in gone.into_iter().chain(lost) {
+            if self.owner(address) == Some(session) {
+                self.forget(address);
+            }
+        }
+        match claim {
+            Some(None) => return Route::Drop,
+            Some(Some(claim)) => drop(self.by_address.insert(source, Owner { session, claim })),
+            None => {}
         }
         // It may pass on: the browser behind it has reloaded its page.
         if let Some(former) = former.and_then(|former| self.sessions.get_mut(&former)) {
@@ -233,6 +237,8 @@ impl<K: Copy + Eq + Hash + fmt::Debug> Demux<K> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::super::testing::check;
     use super::*;
 
@@ -363,6 +369,39 @@ mod tests {
         assert_eq!(claims.owner(from(5)), Some(0));
         two[0].0.remove(1);
         assert_eq!(claims.count(), 0);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_session_whose_check_comes_just_as_another_shard_hears_from_its_address()
+    {
+        let (other, now) = (from(99), 20 * SECOND);
+        for _ in 0..300 {
+            let claims = Arc::new(Claims::new(2));
+            let mut two = Two::with(Demux::new(Arc::clone(&claims), 0));
+            // As many addresses as it may have: the next takes the place of one.
+            for n in 0..8 {
+                two.came(u16::from(n), &check("one", "secret one", n), u64::from(n));
+            }
+            let theirs = claims.take(other, 1, 0).expect("it is free");
+            let theirs = &theirs;
+            let done = &AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                // It was heard from long ago, or now: the answer changes at any moment.
+                scope.spawn(move || {
+                    while !done.load(Ordering::Relaxed) {
+                        theirs.heard(1);
+                        theirs.heard(now);
+                    }
+                });
+                for n in 8..40 {
+                    two.came(99, &check("one", "secret one", n), now);
+                }
+                done.store(true, Ordering::Relaxed);
+            });
+            two.0.remove(1);
+            assert!(two.0.by_address.is_empty());
+            assert_eq!(claims.count(), usize::from(theirs.stands()));
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::rtp::{Demux, Protocol, Stun, marked};
 
 /// STUN messages of strangers that wait. Anybody can send them, so more are dropped.
 pub(super) const STUN: usize = 256;
+/// Bytes of one at most: what STUN over UDP may have on any path (RFC 8489 section 6.1). A browser's check has about 100.
+const STUN_BYTES: usize = 1_280;
 
 #[derive(Debug)]
 pub(crate) struct Datagram {
@@ -130,7 +132,7 @@ impl Inbox {
                 };
                 if let Some(run) = copy.as_ref().filter(|_| owner == Some(to)) {
                     batch.known.push_back(datagram(run.slice(range)));
-                } else if stun && batch.stun.len() < STUN {
+                } else if stun && bytes.len() <= STUN_BYTES && batch.stun.len() < STUN {
                     batch
                         .stun
                         .push_back(datagram(Bytes::copy_from_slice(bytes)));
@@ -163,8 +165,9 @@ mod tests {
         demux.add((1, 2, 3), "name", "password");
         let check = check("name", "password", 1);
         demux.route(peer.local_addr().expect("bound"), ours.local, &check, 0);
+        let large = [0; 1 + STUN_BYTES];
         for _ in 0..STUN + 40 {
-            for junk in [&[22, 254, 253][..], &[0x80, 96], &[0, 1]] {
+            for junk in [&[22, 254, 253][..], &[0x80, 96], &large, &[0, 1]] {
                 stranger.send_to(junk, ours.local).expect("sent");
             }
         }

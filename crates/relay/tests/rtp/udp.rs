@@ -172,7 +172,9 @@ impl Call {
     pub async fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
         let latest = Instant::now() + Duration::from_secs(30);
         while !done(self) {
-            assert!(Instant::now() < latest, "nothing came of it in 30 s");
+            let in_time = Instant::now() < latest;
+            let shards: Vec<_> = self.handle.shards().collect();
+            assert!(in_time, "nothing came of it in 30 s: {shards:?}");
             self.step().await;
         }
     }

@@ -113,16 +113,26 @@ impl Relay {
         (Arc::new(relay), life)
     }
 
-    fn handle(&self) -> Option<Handle> {
+    /// Looks at the one that runs. It is not cloned for that: whoever drops the last handle waits for threads.
+    fn with<T>(&self, look: impl FnOnce(&Handle) -> T) -> Option<T> {
         match &*self.running.read().unwrap_or_else(PoisonError::into_inner) {
-            Running::On(handle) => Some(handle.clone()),
+            Running::On(handle) => Some(look(handle)),
             Running::Off | Running::Between => None,
         }
     }
 
-    /// Replaces the one that runs, or ends it.
-    fn set(&self, running: Running) {
-        *self.running.write().unwrap_or_else(PoisonError::into_inner) = running;
+    /// Replaces the one that runs. It ends when what is returned is dropped, which takes its time: nobody who gives orders
+    /// meanwhile has to wait for that.
+    fn set(&self, running: Running) -> Running {
+        let now = self.running.write();
+        std::mem::replace(&mut *now.unwrap_or_else(PoisonError::into_inner), running)
+    }
+
+    /// Ends the one that runs; its threads are waited for beside the server's own.
+    async fn stop(&self) {
+        let former = self.set(Running::Between);
+        // Fails when the server is going, and then it is dropped all the same.
+        let _ = tokio::task::spawn_blocking(move || drop(former)).await;
     }
 
     /// Is there one, or will there be one at once?
@@ -133,33 +143,30 @@ impl Relay {
 
     /// Which start of the relay this is; empty while there is none.
     pub fn instance(&self) -> String {
-        self.handle()
-            .map_or_else(String::new, |handle| handle.instance().to_owned())
+        self.with(|handle| handle.instance().to_owned())
+            .unwrap_or_default()
     }
 
     /// Gives an order of a room.
     pub fn command(&self, command: Command) {
         // Whatever is ordered while there is none is ordered again after the next start.
-        if let Some(handle) = self.handle() {
-            handle.command(command);
-        }
+        self.with(|handle| handle.command(command));
     }
 
     /// What it counted.
     pub fn stats(&self) -> Stats {
-        self.handle()
-            .map_or_else(Stats::default, |handle| handle.stats())
+        self.with(Handle::stats).unwrap_or_default()
     }
 
     /// The same, of each of its threads.
     pub fn shards(&self) -> Vec<Stats> {
-        self.handle()
-            .map_or_else(Vec::new, |handle| handle.shards().collect())
+        self.with(|handle| handle.shards().collect())
+            .unwrap_or_default()
     }
 
     /// Opens a link, with the instance that it leads to.
     pub async fn attach(&self, token: Token) -> Result<(Attached, String), AttachError> {
-        let handle = self.handle().ok_or(AttachError::Stopped)?;
+        let handle = self.with(Handle::clone).ok_or(AttachError::Stopped)?;
         let attached = handle.attach(token).await?;
         Ok((attached, handle.instance().to_owned()))
     }
@@ -219,7 +226,7 @@ pub async fn supervise(relay: Weak<Relay>, mut life: Life, rooms: Weak<Rooms>) {
             }
             (None, None) => {
                 tracing::error!("the relay broke; starting it anew");
-                relay.set(Running::Between);
+                relay.stop().await;
                 tokio::time::sleep(PAUSE).await;
                 life.start(&relay, &rooms);
             }
@@ -231,19 +238,19 @@ impl Life {
     /// Starts what is wanted, and tells rooms.
     fn start(&mut self, relay: &Relay, rooms: &Rooms) {
         let Some(setup) = &self.setup else {
-            relay.set(Running::Off);
+            drop(relay.set(Running::Off));
             return rooms.relay_ended();
         };
         let (handle, events) = spawn(setup);
         let instance = handle.instance().to_owned();
-        relay.set(Running::On(handle));
+        drop(relay.set(Running::On(handle)));
         self.events = Some(events);
         rooms.relay_started(&instance, setup.rooms);
     }
 
     /// Ends the one that runs, and waits until its sockets are free.
     async fn end(&mut self, relay: &Relay, rooms: &Rooms) {
-        relay.set(Running::Between);
+        relay.stop().await;
         if let Some(mut events) = self.events.take() {
             while let Some(event) = events.recv().await {
                 rooms.tell(room_of(&event), Input::Relay(event));
@@ -322,7 +329,7 @@ mod tests {
         let (relay, rooms, supervisor) = start(setup(None));
         let first = relay.instance();
         // The threads of a relay end with its last handle, as they would by a fault.
-        relay.set(Running::Between);
+        drop(relay.set(Running::Between));
         while relay.instance().is_empty() {
             tokio::time::sleep(PAUSE / 10).await;
         }
@@ -346,6 +353,28 @@ mod tests {
         relay.run(Some(setup(Some(udp)))).await;
         assert!(![first, String::new()].contains(&relay.instance()));
         one_room(&relay).await;
+    }
+
+    #[tokio::test]
+    async fn nobody_who_gives_orders_waits_for_the_threads_of_a_relay_that_ends() {
+        let one = Setup {
+            threads: 1,
+            ..setup(None)
+        };
+        let (relay, life) = Relay::start(Some(one));
+        // It ends when it has obeyed.
+        let node = 1;
+        for room in 0..50_000 {
+            relay.command(Command::Enter { room, node });
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| drop(relay.set(Running::Between)));
+            while !relay.instance().is_empty() {
+                std::thread::yield_now();
+            }
+            let events = life.events.as_ref().expect("there was one");
+            assert!(!events.is_closed(), "it still runs");
+        });
     }
 
     #[tokio::test]

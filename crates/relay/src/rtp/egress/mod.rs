@@ -61,7 +61,7 @@ const STANDS: Micros = 60 * MS;
 const REPORT: Micros = 1_000 * MS;
 /// Reports in one datagram: 28 bytes each.
 const REPORTS: usize = 32;
-/// Where neither sound nor a picture left for so long, a packet does that says nothing but that the relay is there. Six of them
+/// Where neither sound nor the end of a picture left for so long, a packet does that says nothing but that the relay is there. Six of them
 /// must be lost on end before a page takes it for silence; each costs a wake-up here and in the browser.
 const LIFE: Micros = 100 * MS;
 /// What is in it: too short for a frame (`docs/ref/links.md`).
@@ -157,7 +157,7 @@ pub struct Egress {
     number: u16,
     round_trip: Micros,
     report_at: Micros,
-    /// When sound, a picture or a sign of life left last.
+    /// When sound, a picture to its end, or a sign of life left last.
     lived_at: Micros,
     told_bps: u64,
     sums: Sums,
@@ -566,7 +566,10 @@ impl Egress {
         };
         let written = slot.write(job.first + n as u64, piece, self.number, out);
         seal.rtp(written.ssrc, written.index, written.header, out, start);
-        self.lived_at = now;
+        // A page hears of whole frames only, and a large one takes its time on a narrow way.
+        if n + 1 == job.cut.count {
+            self.lived_at = now;
+        }
         self.left(out.len() - start, now);
     }
 
