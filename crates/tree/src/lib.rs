@@ -11,9 +11,12 @@
 //! [`broadcast::Broadcast`] answers the same question in the same words for one or few streams with up to millions of
 //! watchers: there a fact costs what the few nodes cost that it is about.
 //!
-//! Costs of a room: a fact re-derives the loads of the room, O(edges x level), and places only what has no parent; a room of
-//! 40 nodes that all send holds 1560 edges. Rebuilding from nothing happens on timeouts only, and only when somebody
-//! gets less than they want.
+//! Costs of a room: trees and loads stay from fact to fact. Hanging an edge or taking one off costs O(level), and a search among the
+//! parent's children; a fact places only what has no parent, and compares only the trees that something touched. A changed
+//! policy or capacity and a lost link look at every edge once. Where uplinks do not carry everything wanted, each fact
+//! shares every layer out anew, O(edges x level); a room of 40 nodes that all send holds 1560 edges. Promoting the strong
+//! and trees from nothing are for timeouts, and only while something is left to be desired. Figures:
+//! `docs/design/planner.md`.
 #![forbid(unsafe_code)]
 
 pub mod broadcast;

@@ -3,7 +3,7 @@
 mod common;
 mod rooms;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::Shadow;
 use grove_tree::{EdgeChange, Fact, Kind, NodeFacts, NodeId, Policy, Rates, Reason, StreamId};
@@ -185,6 +185,38 @@ fn in_a_tree_a_strong_newcomer_changes_places_with_a_weak_node_near_the_root() {
     // A node half as strong again moves nobody.
     shadow.fact(node(9, 4 * COPY, true));
     assert_eq!(rest(&mut shadow), []);
+}
+
+#[test]
+fn a_strong_newcomer_moves_only_whom_it_changes_places_with_and_those_it_takes_over() {
+    let mut shadow = room(Policy::Tree(2), &[300; 4], false);
+    shadow.fact(node(5, 90 * COPY, true));
+    shadow.fact(Fact::Stream(StreamId(5), NodeId(5), PLAIN));
+    shadow.deliver();
+    let parents = |shadow: &Shadow, of: u32| -> BTreeMap<u32, u32> {
+        let edges = shadow.edges.iter();
+        edges
+            .filter(|((stream, _), _)| stream.0 == of)
+            .map(|((_, child), edge)| (child.0, edge.parent.0))
+            .collect()
+    };
+    let before: Vec<_> = (1..=4).map(|of| parents(&shadow, of)).collect();
+    rest(&mut shadow);
+    for (of, before) in (1..).zip(&before) {
+        let after = parents(&shadow, of);
+        assert_eq!(after[&5], of);
+        let gave_way = |&&id: &&u32| before[&id] == of && after[&id] != of;
+        let gave_way: Vec<u32> = before.keys().filter(gave_way).copied().collect();
+        let [weak] = gave_way[..] else {
+            panic!("{before:?} became {after:?}")
+        };
+        assert!(before.values().any(|&parent| parent == weak), "{before:?}");
+        for (id, &was) in before.iter().filter(|&(&id, _)| id != 5 && id != weak) {
+            let expected = if was == weak { 5 } else { was };
+            assert_eq!(after[id], expected, "{before:?} became {after:?}");
+        }
+    }
+    assert!(is_full(&shadow));
 }
 
 #[test]

@@ -1,11 +1,14 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import type { TraceRecord } from "../harness/client.ts";
+import type { RoomState, TraceRecord } from "../harness/client.ts";
 import { type Participant, untilAllReceive } from "../harness/participant.ts";
 import { Scene } from "../harness/scene.ts";
 import { sleep } from "../harness/wait.ts";
 
 const NAMES = ["Ana", "Ben", "Cho", "Dia", "Eva"];
 const VIDEO = 1;
+/** bit/s: enough for all that trees of two branches ask of one of five, so that nothing but strength moves anybody; and thrice. */
+const WEAK = 10_000_000;
+const STRONG = 30_000_000;
 
 let scene: Scene;
 beforeAll(async () => {
@@ -223,4 +226,79 @@ test("who stops passing on is relieved by others, and nobody misses a frame", as
   expect(await helper.page.$eval(".passing", (panel) => panel.textContent)).toContain("You are passing on nothing.");
   await helper.page.keyboard.press("Space");
   await helper.untilState("is willing again", (state) => state.sending.passesOn);
+});
+
+type Trees = NonNullable<RoomState["trees"]>["trees"];
+
+/** Who stands right below the root, of the trees of a picture, by their roots. */
+const nearest = (trees: Trees): Map<number, number[]> =>
+  new Map(
+    trees.map(({ stream, edges }) => [stream.node, edges.filter(({ level }) => level === 1).map(({ child }) => child)]),
+  );
+
+/** `node` stands right below this root now and passes on, where `from` stood, who is further down. */
+interface Place {
+  root: number;
+  from: number;
+}
+
+function takenBy(node: number, before: Trees, now: Trees): Place[] {
+  const stood = nearest(before);
+  return now.flatMap(({ stream, edges }) => {
+    const near = edges.some(({ child, level }) => child === node && level === 1);
+    if (!near || edges.every(({ parent }) => parent !== node)) return [];
+    const from = stood.get(stream.node)?.filter((one) => edges.some(({ child, level }) => child === one && level > 1));
+    return (from ?? []).map((one) => ({ root: stream.node, from: one }));
+  });
+}
+
+/** The parents that a page was ordered to take a stream from, one after the other. */
+async function parentsOf(person: Participant, root: number): Promise<number[]> {
+  return (await person.orders()).flatMap(({ order }) =>
+    order.order === "parent" && order.stream.node === root && order.parent !== null ? [order.parent] : [],
+  );
+}
+
+test("a strong newcomer takes the places of weaker pages in the middle, and nobody misses a frame", async () => {
+  const link = await scene.room({ kind: "tree", branching: 2 });
+  const weak: Participant[] = [];
+  for (const [i, name] of NAMES.slice(0, 4).entries()) {
+    weak.push(await scene.enter(link, name, { smallCamera: true, microphone: i === 0, uplink: WEAK }));
+  }
+  await untilAllReceive(weak, { audio: false, ms: 60_000 });
+  const [ana] = weak as [Participant];
+  await ana.press("Trees");
+  await ana.untilState("sees four trees", ({ trees }) => trees?.trees.length === 4 || `${trees?.trees.length}`);
+  await sleep(3000);
+  const before = (await ana.state())?.trees?.trees ?? [];
+
+  await traceAll(weak);
+  const newcomer = await scene.enter(link, "Eva", { smallCamera: true, microphone: false, uplink: STRONG });
+  await newcomer.trace(true);
+  const strong = await newcomer.me();
+  const people = [...weak, newcomer];
+  const cameMs = Date.now();
+  let taken: Place[] = [];
+  await ana.untilState("sees the newcomer take a place", ({ trees }) => {
+    taken = takenBy(strong, before, trees?.trees ?? []);
+    return taken.length > 0 || JSON.stringify(trees);
+  });
+  const tookMs = Date.now() - cameMs;
+  await newcomer.untilState("passes others' streams on", ({ me, stats }) => {
+    return stats?.outgoing.some(({ stream }) => stream.node !== me) ?? false;
+  });
+  await sleep(4000);
+  const result = await missed(people);
+  say(`${taken.length} places taken by a strong newcomer, seen after ${tookMs} ms`, result);
+  for (const { root, from } of taken) {
+    const parents = await parentsOf(newcomer, root);
+    // It came in as a leaf: no place below the root was free.
+    expect(parents[0]).not.toBe(root);
+    expect(parents.at(-1)).toBe(root);
+    const fed = before.some(({ stream, edges }) => stream.node === root && edges.some(({ parent }) => parent === from));
+    expect(fed || parents[0] === from, `${from} passed on ${root}`).toBe(true);
+  }
+  expect(result.of).toBeGreaterThan(20 * 20);
+  expect(result.frames).toEqual([]);
+  await untilAllReceive(people, { audio: false });
 });

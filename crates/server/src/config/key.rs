@@ -144,7 +144,7 @@ pub const KEYS: &[Key] = &[
         "default-uplink-bps",
         Kind::Number(64_000, 10_000_000_000),
         "20000000",
-        "What a browser can send in all until it reports it, bit/s",
+        "What a peer that names no uplink of its own is taken to send in all, bit/s; browsers always name one, 4 Mbit/s at first",
     ),
     key(
         "rooms.slots",

@@ -89,7 +89,7 @@ pub struct Rooms {
     pub empty_seconds: u64,
     /// A broken connection may come back within this time.
     pub resume_seconds: u64,
-    /// What a browser can send until it reports, bit/s.
+    /// What a peer that names no uplink can send, bit/s.
     pub uplink_bps: u64,
     /// Edges per browser.
     pub slots: u16,

@@ -210,8 +210,9 @@ impl Plan {
             && new.avoided <= old.avoided;
         let thrifty = new.relayed * 20 < old.relayed * 19;
         let even = new.relayed <= old.relayed && new.uneven == 0 && old.uneven > 0;
-        new.missing * 4 < old.missing * 3 + u32::from(old.missing < 4)
-            || (calmer && (thrifty || even))
+        let fuller = new.missing < old.missing
+            && new.missing * 4 < old.missing * 3 + u32::from(old.missing < 4);
+        fuller || (calmer && (thrifty || even))
     }
 
     /// Is a shape without relays good enough to do without them? Under `Auto` it must cost no layer, and no third hop
