@@ -62,6 +62,9 @@ pub struct Plan {
     /// As last answered, and whether anything has happened since.
     backups: BTreeMap<Seat, Backup>,
     backups_stale: bool,
+    /// Seats whose backup is named again though it be the same: since the last answer the child or the backup was out of the
+    /// tree, or the child hung on it, and whoever obeys has let go.
+    backups_void: BTreeSet<Seat>,
     /// The committed trees, and what follows from them: is there something that time may better, and when may the first
     /// receiver that lost a layer have it back?
     shape: Shape,
@@ -91,6 +94,7 @@ impl Plan {
             takes: BTreeMap::new(),
             backups: BTreeMap::new(),
             backups_stale: false,
+            backups_void: BTreeSet::new(),
             shape: Shape::default(),
             unsettled: false,
             hold: None,
@@ -161,7 +165,8 @@ impl Plan {
             return Vec::new();
         }
         let new = backup::renew(&self.room, &self.shape, &self.held, &self.backups);
-        let changes = backup::changes(&self.backups, &new);
+        let void = std::mem::take(&mut self.backups_void);
+        let changes = backup::changes(&self.backups, &new, &void);
         self.backups = new;
         changes
     }
@@ -175,6 +180,14 @@ impl Plan {
     /// Calls so far that changed something.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Does this receiver want pictures, and gets none?
+    pub fn is_starved(&self, id: StreamId, node: NodeId) -> bool {
+        let stream = self.room.streams.get(&id);
+        let held = self.held.get(&id).and_then(|held| held.get(&node));
+        stream.is_some_and(|stream| self.room.top(stream, node).is_some())
+            && held.is_none_or(|held| held.edge.layers.is_empty())
     }
 
     /// All trees as they stand, by stream.
@@ -290,6 +303,8 @@ impl Plan {
             cause,
             self.epoch + 1,
         );
+        self.backups_void
+            .extend(backup::voided(&self.backups, &changes));
         self.unserved = unserved;
         self.shape = shape;
         self.plenty = plenty;
