@@ -133,6 +133,29 @@ fn a_backup_that_leaves_is_replaced_and_a_stream_that_ends_needs_none() {
 }
 
 #[test]
+fn who_comes_back_just_after_it_became_the_parent_of_whom_it_stood_by_for_goes_on_feeding() {
+    let mut world = World::new(Policy::Tree { branching: 2 });
+    let all = [
+        world.enter_sending(),
+        world.enter(),
+        world.enter(),
+        world.enter(),
+    ];
+    world.everybody_is_ready();
+    world.pass(1_000);
+    let (host, _) = world.shadows[&all[3]].backups[&STREAM];
+    assert_eq!((parent(&world, 4), host), (Some(2), 3));
+    report(&mut world, all[1], switch(false));
+    assert_eq!(parent(&world, 4), Some(host));
+    let token = world.token(all[2]);
+    let back = world.enter_as(join(host.into(), Some(token)));
+    assert!(world.shadows[&back].feeds.contains_key(&(STREAM, 4)));
+    world.pass(10_000);
+    world.everybody_is_ready();
+    world.check(true);
+}
+
+#[test]
 fn the_picture_of_the_trees_shows_backups() {
     let (mut world, all) = tree();
     world.say(all[0], ClientMessage::Trees { watch: true });
