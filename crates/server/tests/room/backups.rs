@@ -408,3 +408,26 @@ fn a_stream_of_sound_alone_is_no_reason_to_ask_those_who_are_spared() {
     assert!(world.shadows[&all[1]].stands_by.is_empty(), "2 is spared");
     assert!(world.edges().iter().all(|edge| edge.0 != 2));
 }
+
+#[test]
+fn no_deadline_lies_in_the_past_when_an_uplink_stood_long_while_nothing_was_to_be_bettered() {
+    let mut world = World::new(Policy::Auto);
+    let all = [
+        world.enter(),
+        world.enter(),
+        world.enter_sending(),
+        world.enter(),
+        world.enter(),
+    ];
+    world.everybody_is_ready();
+    let uplink_bps = Some(22_000_001);
+    let little_more = Report {
+        uplink_bps,
+        ..Report::default()
+    };
+    report(&mut world, all[0], little_more);
+    world.pass(1_000);
+    world.lost(all[4], 3, LostReason::Silent);
+    world.pass(60_000);
+    world.check(false);
+}

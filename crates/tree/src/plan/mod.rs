@@ -137,6 +137,7 @@ impl Plan {
     }
 
     fn plan_again(&mut self, cause: &Cause, now: Millis) -> Vec<EdgeChange> {
+        self.settle(now);
         let direct = self.room.direct();
         let mut shape = self.standing(cause);
         let known = (&self.held, &self.backups);
@@ -156,6 +157,14 @@ impl Plan {
             self.retry = Some(now + self.patience);
         }
         changes
+    }
+
+    /// Believes the uplinks that have stood long enough, whatever the call: else one whose time has passed unnoticed would ask for
+    /// a timeout in the past as soon as something is left to be bettered.
+    fn settle(&mut self, now: Millis) {
+        for node in self.room.nodes.values_mut() {
+            node.settle(now);
+        }
     }
 
     /// Who stands by for whom from now on: what differs from the last answer, by stream and child. Cheap where nothing has
