@@ -66,7 +66,7 @@ pub enum Reason {
     Unreachable,
 }
 
-/// Somebody else stands by for a receiver.
+/// Somebody else stands by for a receiver; or the same one again, where an edge's end has ended that meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackupChange {
     /// The tree.

@@ -483,9 +483,7 @@ impl Room {
         self.backups_due.get_or_insert(now + BACKUPS_AFTER);
         let goes_without = |change: &EdgeChange| match change.reason {
             Reason::NoCapacity | Reason::Unreachable => true,
-            Reason::Joined | Reason::Capacity => {
-                change.new.is_some_and(|edge| edge.layers.is_empty())
-            }
+            Reason::Joined | Reason::Capacity => self.plan.is_starved(change.stream, change.child),
             _ => false,
         };
         self.wanting |= changes.iter().any(goes_without);

@@ -350,7 +350,12 @@ impl Wiring {
         let feeds = feeds.map(|(&(stream, child), wire)| feed_order(stream, child, wire.edge));
         let retiring = self.retiring.iter().filter(|(key, _)| key.2 == me);
         let retiring = retiring.map(|(key, old)| feed_order(key.0, key.1, old.edge));
-        let backs = self.backups.iter().filter(|(key, backup)| {
+        // Whose child hangs on it by now is none any more, though another is yet to be named.
+        let backups = self
+            .backups
+            .iter()
+            .filter(|(key, backup)| self.parent_of(key.0, key.1) != Some(backup.parent));
+        let backs = backups.clone().filter(|(key, backup)| {
             backup.parent == me && !self.retiring.contains_key(&(key.0, key.1, me))
         });
         let backs = backs.map(|(&(stream, child), backup)| stand_by_order(stream, child, *backup));
@@ -358,7 +363,7 @@ impl Wiring {
         let parents = parents.map(|(key, wire)| parent_order(key.0, Some(wire.edge), wire.reason));
         let unserved = self.unserved.iter().filter(|((_, child), _)| *child == me);
         let unserved = unserved.map(|(key, why)| parent_order(key.0, None, *why));
-        let backed = self.backups.iter().filter(|((_, child), _)| *child == me);
+        let backed = backups.filter(|((_, child), _)| *child == me);
         let backed = backed.map(|(key, backup)| backup_order(key.0, Some(*backup)));
         links
             .chain(feeds)

@@ -133,6 +133,29 @@ fn a_backup_that_leaves_is_replaced_and_a_stream_that_ends_needs_none() {
 }
 
 #[test]
+fn who_comes_back_just_after_it_became_the_parent_of_whom_it_stood_by_for_goes_on_feeding() {
+    let mut world = World::new(Policy::Tree { branching: 2 });
+    let all = [
+        world.enter_sending(),
+        world.enter(),
+        world.enter(),
+        world.enter(),
+    ];
+    world.everybody_is_ready();
+    world.pass(1_000);
+    let (host, _) = world.shadows[&all[3]].backups[&STREAM];
+    assert_eq!((parent(&world, 4), host), (Some(2), 3));
+    report(&mut world, all[1], switch(false));
+    assert_eq!(parent(&world, 4), Some(host));
+    let token = world.token(all[2]);
+    let back = world.enter_as(join(host.into(), Some(token)));
+    assert!(world.shadows[&back].feeds.contains_key(&(STREAM, 4)));
+    world.pass(10_000);
+    world.everybody_is_ready();
+    world.check(true);
+}
+
+#[test]
 fn the_picture_of_the_trees_shows_backups() {
     let (mut world, all) = tree();
     world.say(all[0], ClientMessage::Trees { watch: true });
@@ -290,4 +313,121 @@ fn nonsense_in_reports_breaks_nothing() {
         world.check(true);
     }
     assert_eq!(world.edges(), before);
+}
+
+/// Node 1 feeds somebody itself and the others through the relay, which stands by for who hangs on the root.
+fn relayed() -> (World, Vec<ConnectionId>) {
+    let mut world = World::with_relay(Policy::Auto);
+    let mut all = Vec::new();
+    for (seed, uplink) in [3_700_000, 64_000, 64_000, 64_000, 64_000]
+        .into_iter()
+        .enumerate()
+    {
+        let uplink_bps = Some(uplink);
+        all.push(world.enter_as(Join {
+            uplink_bps,
+            ..join(seed as u64 + 1, None)
+        }));
+    }
+    let publication = camera();
+    world.say(all[0], ClientMessage::Publish { publication });
+    world.everybody_is_ready();
+    world.pass(1_000);
+    world.check(true);
+    (world, all)
+}
+
+#[test]
+fn who_stood_by_stands_by_again_when_a_stream_ends_and_begins_anew_at_once() {
+    let (mut world, all) = relayed();
+    let named = |world: &World| {
+        let backups = all.iter().map(|one| world.shadows[one].backups.clone());
+        backups.collect::<Vec<_>>()
+    };
+    let before = (named(&world), world.relay.stands_by.clone());
+    assert!(!before.1.is_empty(), "the relay stands by for somebody");
+    world.say(all[0], ClientMessage::Unpublish { stream: 0 });
+    let publication = camera();
+    world.say(all[0], ClientMessage::Publish { publication });
+    world.everybody_is_ready();
+    world.pass(1_000);
+    world.check(true);
+    assert_eq!((named(&world), world.relay.stands_by.clone()), before);
+}
+
+#[test]
+fn who_flaps_between_passing_on_and_not_is_heard_once_a_second_and_last_with_its_last_word() {
+    let (mut world, all) = tree();
+    let before = world.room.plan().epoch();
+    for at in 0..200u32 {
+        report(&mut world, all[1], switch(at % 2 == 1));
+        report(
+            &mut world,
+            all[2],
+            Report {
+                uplink_bps: Some(if at % 2 == 0 { 64_000 } else { 1_000_000_000 }),
+                ..Report::default()
+            },
+        );
+        world.everybody_is_ready();
+        world.pass(10);
+    }
+    let moved = world.room.plan().epoch() - before;
+    assert!(
+        moved <= 12,
+        "the trees changed {moved} times in two seconds"
+    );
+    world.pass(2_000);
+    world.check(true);
+    report(&mut world, all[1], switch(false));
+    report(&mut world, all[1], switch(true));
+    report(&mut world, all[1], switch(false));
+    assert!(world.edges().iter().all(|edge| edge.0 != 2));
+    report(&mut world, all[1], switch(true));
+    world.pass(60_000);
+    assert!(
+        !world.shadows[&all[1]].stands_by.is_empty()
+            || world.edges().iter().any(|edge| edge.0 == 2)
+    );
+}
+
+#[test]
+fn a_stream_of_sound_alone_is_no_reason_to_ask_those_who_are_spared() {
+    let (mut world, all) = tree();
+    report(&mut world, all[1], metered(true));
+    world.everybody_is_ready();
+    world.pass(1_000);
+    assert!(world.edges().iter().all(|edge| edge.0 != 2));
+    let publication = Publication {
+        layers: Vec::new(),
+        ..camera()
+    };
+    world.say(all[4], ClientMessage::Publish { publication });
+    world.everybody_is_ready();
+    world.pass(1_000);
+    assert!(world.shadows[&all[1]].stands_by.is_empty(), "2 is spared");
+    assert!(world.edges().iter().all(|edge| edge.0 != 2));
+}
+
+#[test]
+fn no_deadline_lies_in_the_past_when_an_uplink_stood_long_while_nothing_was_to_be_bettered() {
+    let mut world = World::new(Policy::Auto);
+    let all = [
+        world.enter(),
+        world.enter(),
+        world.enter_sending(),
+        world.enter(),
+        world.enter(),
+    ];
+    world.everybody_is_ready();
+    let uplink_bps = Some(22_000_001);
+    let little_more = Report {
+        uplink_bps,
+        ..Report::default()
+    };
+    report(&mut world, all[0], little_more);
+    world.pass(1_000);
+    world.lost(all[4], 3, LostReason::Silent);
+    world.pass(60_000);
+    world.check(false);
 }

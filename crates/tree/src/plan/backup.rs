@@ -17,7 +17,7 @@ use super::map::NodeMap;
 use super::place::Seat;
 use super::room::{Pair, Room, Stream};
 use super::shape::{DEPTH_CAP, Fit, Shape};
-use crate::{Backup, BackupChange, Kind, Layers, NodeId, StreamId};
+use crate::{Backup, BackupChange, EdgeChange, Kind, Layers, NodeId, StreamId};
 
 /// Links that a participant keeps warm for backups and for nothing else, at most.
 pub const EXTRA_LINKS: usize = 2;
@@ -133,15 +133,42 @@ pub(super) fn renew(
     new
 }
 
-/// What differs, by stream and child.
+/// Whose backup ends with these changes of the trees, and who gets one only by a new answer: the child or the backup goes out of
+/// the tree, or the child hangs on its backup from now on.
+pub(super) fn voided(backups: &BTreeMap<Seat, Backup>, changes: &[EdgeChange]) -> Vec<Seat> {
+    let mut out = BTreeSet::new();
+    let mut void = Vec::new();
+    for change in changes {
+        let seat = (change.stream, change.child);
+        match change.new {
+            None => drop(out.insert(seat)),
+            Some(edge) if backups.get(&seat).map(|b| b.parent) == Some(edge.parent) => {
+                void.push(seat);
+            }
+            Some(_) => {}
+        }
+    }
+    if !out.is_empty() {
+        let ends = |seat: &Seat, backup: &Backup| {
+            out.contains(seat) || out.contains(&(seat.0, backup.parent))
+        };
+        let ended = backups.iter().filter(|(seat, backup)| ends(seat, backup));
+        void.extend(ended.map(|(&seat, _)| seat));
+    }
+    void
+}
+
+/// What differs, by stream and child, and what holds again after it was `void`.
 pub(super) fn changes(
     old: &BTreeMap<Seat, Backup>,
     new: &BTreeMap<Seat, Backup>,
+    void: &BTreeSet<Seat>,
 ) -> Vec<BackupChange> {
     let seats: BTreeSet<Seat> = old.keys().chain(new.keys()).copied().collect();
     let change = |seat: Seat| {
         let (before, after) = (old.get(&seat), new.get(&seat));
-        (before != after).then(|| BackupChange {
+        let again = after.is_some() && void.contains(&seat);
+        (before != after || again).then(|| BackupChange {
             stream: seat.0,
             child: seat.1,
             old: before.map(|backup| backup.parent),

@@ -62,6 +62,9 @@ pub struct Plan {
     /// As last answered, and whether anything has happened since.
     backups: BTreeMap<Seat, Backup>,
     backups_stale: bool,
+    /// Seats whose backup is named again though it be the same: since the last answer the child or the backup was out of the
+    /// tree, or the child hung on it, and whoever obeys has let go.
+    backups_void: BTreeSet<Seat>,
     /// The committed trees, and what follows from them: is there something that time may better, and when may the first
     /// receiver that lost a layer have it back?
     shape: Shape,
@@ -91,6 +94,7 @@ impl Plan {
             takes: BTreeMap::new(),
             backups: BTreeMap::new(),
             backups_stale: false,
+            backups_void: BTreeSet::new(),
             shape: Shape::default(),
             unsettled: false,
             hold: None,
@@ -133,6 +137,7 @@ impl Plan {
     }
 
     fn plan_again(&mut self, cause: &Cause, now: Millis) -> Vec<EdgeChange> {
+        self.settle(now);
         let direct = self.room.direct();
         let mut shape = self.standing(cause);
         let known = (&self.held, &self.backups);
@@ -154,6 +159,14 @@ impl Plan {
         changes
     }
 
+    /// Believes the uplinks that have stood long enough, whatever the call: else one whose time has passed unnoticed would ask for
+    /// a timeout in the past as soon as something is left to be bettered.
+    fn settle(&mut self, now: Millis) {
+        for node in self.room.nodes.values_mut() {
+            node.settle(now);
+        }
+    }
+
     /// Who stands by for whom from now on: what differs from the last answer, by stream and child. Cheap where nothing has
     /// happened since, else see `docs/design/planner.md`; it may be asked for after several facts at once.
     pub fn renew_backups(&mut self) -> Vec<BackupChange> {
@@ -161,7 +174,8 @@ impl Plan {
             return Vec::new();
         }
         let new = backup::renew(&self.room, &self.shape, &self.held, &self.backups);
-        let changes = backup::changes(&self.backups, &new);
+        let void = std::mem::take(&mut self.backups_void);
+        let changes = backup::changes(&self.backups, &new, &void);
         self.backups = new;
         changes
     }
@@ -175,6 +189,14 @@ impl Plan {
     /// Calls so far that changed something.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Does this receiver want pictures, and gets none?
+    pub fn is_starved(&self, id: StreamId, node: NodeId) -> bool {
+        let stream = self.room.streams.get(&id);
+        let held = self.held.get(&id).and_then(|held| held.get(&node));
+        stream.is_some_and(|stream| self.room.top(stream, node).is_some())
+            && held.is_none_or(|held| held.edge.layers.is_empty())
     }
 
     /// All trees as they stand, by stream.
@@ -290,6 +312,8 @@ impl Plan {
             cause,
             self.epoch + 1,
         );
+        self.backups_void
+            .extend(backup::voided(&self.backups, &changes));
         self.unserved = unserved;
         self.shape = shape;
         self.plenty = plenty;

@@ -44,10 +44,8 @@ impl Plan {
         let retry = self.retry().is_some_and(|at| at <= now);
         if retry {
             self.retry = None;
-            for node in self.room.nodes.values_mut() {
-                node.settle(now);
-            }
         }
+        self.settle(now);
         let cause = Cause::Time;
         let direct = self.room.direct();
         let mut shape = self.standing(&cause);

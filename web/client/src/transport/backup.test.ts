@@ -347,6 +347,31 @@ describe("orders", () => {
     expect(net.node(3).transport.stats().counters.misplaced).toBe(2);
   });
 
+  test("asked to begin without end, with and without a drop before, a stand-by begins a few times and then once a second", () => {
+    for (const words of [["take"], ["drop", "take"]]) {
+      const { net } = room(31, true);
+      net.run(3000);
+      const before = net.direction(3, 4).frames;
+      for (let i = 0; i < 100; i += 1) {
+        for (const t of words) net.channel(4, 3, 2).send(JSON.stringify({ t, s: KEY, have: [] }));
+        net.run(20);
+      }
+      const sent = net.direction(3, 4).frames - before;
+      // In 2 s some 100 packets of sound and 60 pictures are made; each beginning may bring as many pictures again.
+      expect(sent).toBeGreaterThan(0);
+      expect(sent).toBeLessThan(300);
+    }
+  });
+
+  test("that nobody stands by any more, for a stream that has ended, bring nothing back", () => {
+    const { net } = room(32, true);
+    net.run(1000);
+    const { transport } = net.node(4);
+    transport.forgetStream(CAMERA);
+    transport.backup(CAMERA, null);
+    expect(transport.stats().incoming).toEqual([]);
+  });
+
   test("said twice change nothing: neither stand-by before or after the take, nor feed", () => {
     const { net, source } = room(22, true);
     net.run(3000);

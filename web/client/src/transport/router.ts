@@ -12,7 +12,7 @@ import { MAX_NUMBERS } from "./control.ts";
 import { Lane, Outbox, type Port } from "./queue.ts";
 import { AUDIO, type Stored, VIDEO } from "./ring.ts";
 import { appoint, attend, relieve, settle, sourceOf } from "./sources.ts";
-import { type Edge, edgeTo, mayAskKey, rest, Stream } from "./stream.ts";
+import { type Edge, edgeTo, mayAskKey, mayBegin, rest, Stream } from "./stream.ts";
 import { type MediaSide, type StreamKey, streamKey } from "./types.ts";
 
 /** How long a parent waits for the child's `take` before it begins by itself. */
@@ -170,7 +170,7 @@ export class Router {
     if (!peer) return;
     if (!peer.port.byRtp) peer.outbox.lanes.set(key, edge.lane);
     const have = peer.takes.get(key);
-    if (have && !standby) this.begin(stream, edge, have, now);
+    if (have && !standby && mayBegin(edge, now)) this.begin(stream, edge, have, now);
   }
 
   release(key: StreamKey, child: number): void {
@@ -194,7 +194,9 @@ export class Router {
 
   /** Who takes over should the parent fall silent; null: nobody. One that has begun goes on until it is not needed. */
   backup(key: StreamKey, node: number | null): void {
-    this.stream(key).backup = node;
+    // Of a stream that has ended nothing comes to be by it.
+    const stream = node === null ? this.streams.get(key) : this.stream(key);
+    if (stream) stream.backup = node;
   }
 
   forget(key: StreamKey): void {
@@ -307,7 +309,7 @@ export class Router {
       const takes = this.peers.get(from)?.takes;
       if (takes && (takes.size < MAX_TAKES || takes.has(message.s))) takes.set(message.s, message.have);
       const edge = stream?.edges.get(from);
-      if (stream && edge) this.begin(stream, edge, message.have, now);
+      if (stream && edge && mayBegin(edge, now)) this.begin(stream, edge, message.have, now);
       return;
     }
     if (message.t === "drop") {
@@ -429,7 +431,9 @@ export class Router {
       return;
     }
     if (!edge.started) {
-      if (!edge.standby && now - edge.since >= TAKE_WAIT_MS) this.begin(stream, edge, [], now);
+      if (edge.standby || now - edge.since < TAKE_WAIT_MS) return;
+      edge.since = now;
+      if (mayBegin(edge, now)) this.begin(stream, edge, peer.takes.get(stream.key) ?? [], now);
       return;
     }
     if (peer.port.byRtp) return;

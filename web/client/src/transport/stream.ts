@@ -15,7 +15,7 @@ import type { StreamKey } from "./types.ts";
  */
 export const LAYER_SILENT_MS = 700;
 export const LAYER_SILENT_FRAMES = 8;
-/** Key requests that one child may make: a burst, and then one per second. */
+/** Key requests that one child may make, and beginnings anew: a burst, and then one per second. */
 const KEY_BURST = 5;
 const KEY_REFILL_MS = 1000;
 /** Sound alone makes a stream with video ready only after this: the camera may be slow, or refused. */
@@ -33,6 +33,8 @@ export interface Edge {
   standby: boolean;
   /** The child has asked to begin (`take`), or we stopped waiting for that. */
   started: boolean;
+  /** It has begun once, whatever the link. */
+  begun: boolean;
   since: number;
   /** What the child was last told that it gets. */
   told: string;
@@ -46,6 +48,7 @@ export function edgeTo(child: number, layers: number[], lane: Lane, standby: boo
   const fresh = {
     standby,
     started: false,
+    begun: false,
     since: now,
     told: "",
     keyBudget: KEY_BURST,
@@ -69,6 +72,16 @@ export function mayAskKey(edge: Edge, now: number): boolean {
   if (edge.keyBudget < 1) return false;
   edge.keyBudget -= 1;
   return true;
+}
+
+/**
+ * May it begin? The first time by order; each further time costs a replay and maybe a key frame, so it comes out of the same
+ * budget, also when the child has dropped the stream or opened its link anew.
+ */
+export function mayBegin(edge: Edge, now: number): boolean {
+  const first = !edge.begun;
+  edge.begun = true;
+  return first || mayAskKey(edge, now);
 }
 
 export interface Parent {

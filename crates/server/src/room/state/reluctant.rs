@@ -44,7 +44,8 @@ impl Room {
         if !std::mem::take(&mut self.wanting) {
             return;
         }
-        let spared = self.members.values().filter(|member| member.spared);
+        let members = self.members.values();
+        let spared = members.filter(|member| member.spared && !member.leaving);
         let spared = spared.map(|member| member.participant.node);
         for node in spared.collect::<Vec<_>>() {
             if let Some(member) = self.members.get_mut(&node) {
