@@ -356,7 +356,7 @@ fn who_stood_by_stands_by_again_when_a_stream_ends_and_begins_anew_at_once() {
 }
 
 #[test]
-fn who_flaps_between_passing_on_and_not_is_heard_once_a_second_and_last_with_its_last_word() {
+fn who_flaps_between_passing_on_and_not_moves_the_trees_a_few_times_and_no_more() {
     let (mut world, all) = tree();
     let before = world.room.plan().epoch();
     for at in 0..200u32 {

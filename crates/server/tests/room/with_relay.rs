@@ -234,6 +234,10 @@ impl Call {
         self.taken
             .retain(|&(host, stream, child)| stands(host, &(stream, child)));
         for (connection, me, peer) in gone {
+            // What another said before may have ended its connection.
+            if !self.world.shadows.contains_key(&connection) {
+                continue;
+            }
             let since = *self.silent.entry((me, peer)).or_insert(self.world.now);
             if self.world.now >= since + QUIET {
                 self.turn_to_backups(connection, me, peer);
