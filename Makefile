@@ -74,6 +74,8 @@ bench: web ## Reproduce the published experiments; reports and pictures into tes
 	target/release/grove-lab plan --json test-results/plan.json --svg test-results/plan.svg
 	target/release/grove-lab plan --goals --viewers 100000 --json test-results/plan-goals.json
 	target/release/grove-lab hops --json test-results/hops.json --svg test-results/hops.svg
+	cargo test --release --locked -p grove-tree -- --ignored --nocapture
+	cargo bench --locked -p grove-tree --bench broadcast
 
 deny: ## Licences, sources and banned crates.
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
